@@ -159,7 +159,7 @@ class Compatible(Provider):
             return Verdict(Action.MISSING, "it does not have the model", model=model)
         return RELAY
 
-    def opening(self, payload: bytes) -> Verdict | None:
+    def opening(self, headers: Headers, payload: bytes, *, model: str = "") -> Verdict | None:
         return self._format.opening(payload)
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:

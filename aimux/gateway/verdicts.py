@@ -85,14 +85,15 @@ class Judge:
     async def _opening(self, attempt: Attempt) -> Verdict:
         """An error can hide in a 200's stream, which may also end before its first content: until then it can still be
         retried."""
-        provider, exchange, preview = attempt.route.provider, attempt.exchange, Preview(attempt.head.coding, HELD_BACK)
+        head, provider, exchange = attempt.head, attempt.route.provider, attempt.exchange
+        preview = Preview(head.coding, HELD_BACK)
         verdict: Verdict | None = None
         start = b""
 
         def decided(payload: bytes) -> bool:
             nonlocal verdict, start
             start = preview.read(payload)
-            verdict = provider.opening(start) if start else None
+            verdict = provider.opening(head.headers, start, model=attempt.model) if start else None
             return verdict is not None or preview.full
 
         await exchange.peek(decided, OPENING_SECONDS)

@@ -293,8 +293,8 @@ class Provider:
         """An upstream's error in a form that clients show, if they show nothing of its own; None: as it came."""
         return None
 
-    def opening(self, payload: bytes) -> Verdict | None:
-        """Look at the start of a streamed 200 answer, before a byte of it was forwarded.
+    def opening(self, headers: Headers, payload: bytes, *, model: str = "") -> Verdict | None:
+        """Look at the start of a streamed 200 answer, before a byte of it was forwarded. `model` as in `classify`.
 
         None: not decided yet, more is needed. RELAY: content follows. Anything else: it is an error disguised as a 200.
         """

@@ -155,7 +155,7 @@ class AnswerContract(Samples):
         for answer in self.answers:
             if not answer.streamed or answer.status != 200:
                 continue
-            decided = [provider.opening(answer.body[:end]) for end in range(len(answer.body) + 1)]
+            decided = [provider.opening(answer.headers, answer.body[:end]) for end in range(len(answer.body) + 1)]
             assert decided[-1] is not None, f"{answer.target}: never decided"
             assert {v.action for v in decided if v is not None} == {Action.RELAY}, answer.target
             first = next(at for at, verdict in enumerate(decided) if verdict is not None)
@@ -164,7 +164,7 @@ class AnswerContract(Samples):
     @examples
     @given(st.binary(max_size=120) | json_values.map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n"))
     def test_any_start_of_a_stream_can_be_looked_at(self, payload: bytes) -> None:
-        verdict = self.make().opening(payload)
+        verdict = self.make().opening(CIMultiDict(), payload)
         if verdict is not None:
             _check(verdict)
 
@@ -179,7 +179,7 @@ class AnswerContract(Samples):
             mangled = _mangled(answer.body, value, data)
             unnamed = b"\n".join(line for line in mangled.split(b"\n") if not line.startswith(b"event:"))
             for payload in (mangled, unnamed):
-                verdict = self.make().opening(payload)
+                verdict = self.make().opening(answer.headers, payload)
                 if verdict is not None:
                     _check(verdict)
 

@@ -170,18 +170,21 @@ def explained(body: bytes, *, status: int) -> bytes | None:
     return json.dumps({"error": error, **told}).encode()
 
 
-def opening(payload: bytes, *, login: str) -> Verdict | None:
+def opening(headers: Headers, payload: bytes, *, login: str, model: str) -> Verdict | None:
     """Overloads and used-up limits are also reported inside a 200."""
     decided, problem = openai_problems.opening_error(payload)
     if not decided:
         return None
-    if _code(problem) != "usage_limit_reached" and (code := openai_problems.overload(problem)):
-        return Verdict(Action.BACK_OFF, f"{code} at the start of a stream")
+    code = _code(problem)
+    if code != "usage_limit_reached" and (overload := openai_problems.overload(problem)):
+        return Verdict(Action.BACK_OFF, f"{overload} at the start of a stream")
     if openai_problems.unreadable(problem):
         return _UNREADABLE
-    if openai_problems.lacks(problem, ""):
-        return Verdict(Action.MISSING, "it does not have the model")
-    return limited(problem, _NO_HEADERS, login=login)
+    if openai_problems.lacks(problem, model):
+        return Verdict(Action.MISSING, "it does not have the model", model=model)
+    # A 200's headers may tell of a used-up window while credits pay: only an error that is about limits has it in them.
+    told = headers if code in {"usage_limit_reached", "rate_limit_exceeded"} else _NO_HEADERS
+    return limited(problem, told, login=login, model=model)
 
 
 def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdict | None:

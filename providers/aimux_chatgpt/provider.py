@@ -197,8 +197,8 @@ class ChatGPT(Provider):
     def explained(self, status: int, body: bytes) -> bytes | None:
         return limits.explained(body, status=status)
 
-    def opening(self, payload: bytes) -> Verdict | None:
-        return limits.opening(payload, login=self._login.command)
+    def opening(self, headers: Headers, payload: bytes, *, model: str = "") -> Verdict | None:
+        return limits.opening(headers, payload, login=self._login.command, model=model)
 
     def limits(self, headers: Headers) -> tuple[LimitWindow, ...]:
         return limits.windows(headers)

@@ -202,7 +202,7 @@ class Claude(Provider):
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
         return limits.classify(status, headers, body, model=model, login=self._login)
 
-    def opening(self, payload: bytes) -> Verdict | None:
+    def opening(self, headers: Headers, payload: bytes, *, model: str = "") -> Verdict | None:
         return anthropic.opening(payload)
 
     def limits(self, headers: Headers) -> tuple[LimitWindow, ...]:

@@ -120,7 +120,7 @@ class AlwaysComplete(ChatGPT):
 
 
 class TakesContentForAnError(ChatGPT):
-    def opening(self, payload: bytes) -> Verdict | None:
+    def opening(self, headers: Headers, payload: bytes, *, model: str = "") -> Verdict | None:
         return Verdict(Action.BACK_OFF, "overloaded") if b"error" in payload else None
 
 

@@ -152,7 +152,7 @@ def test_the_start_of_a_stream(data: bytes) -> None:
     for provider in PROVIDERS:
         decided = None
         for end in range(0, len(data) + 1, max(1, len(data) // 40)):
-            verdict = provider.opening(data[:end])
+            verdict = provider.opening(CIMultiDict(), data[:end])
             check_verdict(verdict)
             if decided is not None:
                 assert verdict is not None

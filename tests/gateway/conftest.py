@@ -116,7 +116,7 @@ class Plain(Provider):
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         return request.headers.get("x-conversation")
 
-    def opening(self, payload: bytes) -> Verdict | None:
+    def opening(self, headers: Headers, payload: bytes, *, model: str = "") -> Verdict | None:
         if b"\n\n" not in payload:
             return None
         return Verdict(Action.BACK_OFF, "overloaded") if payload.startswith(b"event: error") else RELAY

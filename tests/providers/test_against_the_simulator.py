@@ -214,13 +214,13 @@ async def test_a_model_limit_is_the_models(world: World) -> None:
 @pytest.mark.parametrize("scenario", ["overload", "overload-error"])
 async def test_an_overload_inside_a_200(world: World, name: str, target: str, scenario: str) -> None:
     provider, body = world.provider(name), (MESSAGE if name == "claude" else RESPONSE) | {"stream": True}
-    _, status, _, payload = await world.ask(provider, world.login(name), target, body, scenario)
-    verdict = provider.opening(payload)
+    _, status, headers, payload = await world.ask(provider, world.login(name), target, body, scenario)
+    verdict = provider.opening(headers, payload)
     assert status == 200
     assert verdict is not None
     assert verdict.action is Action.BACK_OFF
-    _, _, _, late = await world.ask(provider, world.login(name), target, body, f"{scenario}:3")
-    verdict = provider.opening(late)
+    _, _, headers, late = await world.ask(provider, world.login(name), target, body, f"{scenario}:3")
+    verdict = provider.opening(headers, late)
     assert verdict is not None
     assert verdict.action is Action.RELAY, "content came first"
 

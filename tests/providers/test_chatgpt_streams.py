@@ -69,7 +69,7 @@ def chat_error(**error: Any) -> bytes:
 def test_an_overload_inside_a_200_is_told_from_content(
     chatgpt: ChatGPT, payload: bytes, verdict: Action | None
 ) -> None:
-    found = chatgpt.opening(payload)
+    found = chatgpt.opening(CIMultiDict(), payload)
     assert (found.action if found else None) is verdict
 
 

@@ -76,7 +76,7 @@ class TestLimits:
         assert judged(chatgpt, 400, json.dumps({"error": error}).encode()).action is Action.BACK_OFF
         started = samples.sse({"type": "response.created", "response": {"error": None}})
         for failed in ({"error": error}, {"response": {"error": {"message": said}}}):
-            opening = chatgpt.opening(started + samples.sse({"type": "response.failed", **failed}))
+            opening = chatgpt.opening(CIMultiDict(), started + samples.sse({"type": "response.failed", **failed}))
             assert opening is not None
             assert opening.action is Action.BACK_OFF
 
@@ -312,6 +312,25 @@ def test_on_a_socket_an_overload_may_be_the_accounts_alone(chatgpt: ChatGPT, kin
 
 
 @pytest.mark.usefixtures("now")
+@pytest.mark.parametrize(
+    ("code", "action", "model"),
+    [
+        ("usage_limit_reached", Action.COOL_DOWN, "gpt-5.3-codex-spark"),
+        ("usage_limit_reached", Action.BACK_OFF, ""),
+        ("invalid_prompt", Action.RELAY, "gpt-5.3-codex-spark"),
+    ],
+)
+def test_within_a_200_the_limit_of_a_bucket_is_of_the_requests_model(
+    chatgpt: ChatGPT, code: str, action: Action, model: str
+) -> None:
+    headers = CIMultiDict({"x-codex-bengalfox-primary-used-percent": "100", "x-codex-primary-used-percent": "1"})
+    failed = samples.sse({"type": "response.failed", "response": {"error": {"code": code}}})
+    opening = chatgpt.opening(headers, failed, model=model)
+    assert opening is not None
+    assert (opening.action, opening.model or "") == (action, model if action is not Action.RELAY else "")
+
+
+@pytest.mark.usefixtures("now")
 @pytest.mark.parametrize("model", ["gpt-5.3-codex-spark", ""])
 def test_on_a_socket_the_limit_of_a_bucket_is_of_the_turns_model(chatgpt: ChatGPT, model: str) -> None:
     meter = chatgpt.websocket_meter(RESPONSES)
@@ -390,8 +409,9 @@ def test_what_an_unverified_organization_may_not_do_is_asked_of_others(
 
 def test_a_stream_may_tell_as_well_that_a_model_is_not_there(chatgpt: ChatGPT) -> None:
     failed = {"type": "response.failed", "response": {"error": {"code": "model_not_found", "message": "…"}}}
-    opening = chatgpt.opening(samples.sse({"type": "response.created", "response": {}}, failed))
-    assert opening == Verdict(Action.MISSING, "it does not have the model")
+    started = {"type": "response.created", "response": {}}
+    opening = chatgpt.opening(CIMultiDict(), samples.sse(started, failed), model="gpt-5.3-codex-spark")
+    assert opening == LACKING
 
 
 @pytest.mark.parametrize("kind", ["error", "response.failed"])
@@ -424,7 +444,7 @@ def test_what_another_account_has_encrypted_is_that_ones_to_read(chatgpt: ChatGP
     assert chatgpt.classify(400, CIMultiDict(), raw).action is Action.MISSING
     started = samples.sse({"type": "response.created", "response": {"error": None}})
     failed = samples.sse({"type": "response.failed", "response": {"error": problem}})
-    opening = chatgpt.opening(started + failed)
+    opening = chatgpt.opening(CIMultiDict(), started + failed)
     assert opening is not None
     assert opening.action is Action.MISSING
     meter = chatgpt.websocket_meter(RESPONSES)

@@ -314,7 +314,7 @@ START = samples.MESSAGE_STREAM[: samples.MESSAGE_STREAM.index(b"event: content_b
     ],
 )
 def test_an_overload_inside_a_200_is_told_from_content(claude: Claude, payload: bytes, action: Action | None) -> None:
-    verdict = claude.opening(payload)
+    verdict = claude.opening(CIMultiDict(), payload)
     assert (verdict.action if verdict else None) is action
 
 
