@@ -11,7 +11,7 @@ from aimux.people.transaction import amend, change, put, refuse_configured, told
 from aimux.storage.times import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from aimux.people.audit import Actor
     from aimux.people.models import User
@@ -24,9 +24,9 @@ async def add(people: People, actor: Actor, user: User) -> User:
     from aimux.storage.schema.people import invitations, tokens, users
 
     refuse_configured("user", user.name, people.directory.configured.users)
-    check_groups(people, user.groups)
     user = replace(user, created_at=now())
     async with change(people) as connection:
+        await _check_groups(connection, people, user.groups)
         there = users.select().where(users.c.name == user.name, users.c.removed_at.is_(None))
         if (await connection.execute(there)).first() is not None:
             raise Taken(f"there is a user {user.name!r} already")
@@ -43,8 +43,12 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
     from aimux.storage.schema.people import users
 
     refuse_configured("user", name, people.directory.configured.users)
-    check_groups(people, values.get("groups", ()))
-    return await amend(people, actor, "user", users, known, name, values)
+
+    async def found(connection: Connection, name: str) -> User:
+        await _check_groups(connection, people, values.get("groups", ()))
+        return await known(connection, name)
+
+    return await amend(people, actor, "user", users, found, name, values)
 
 
 async def remove(people: People, actor: Actor, name: str) -> None:
@@ -64,13 +68,22 @@ async def remove(people: People, actor: Actor, name: str) -> None:
             await connection.execute(table.delete().where(table.c.user == name))
 
 
-def check_groups(people: People, groups: Iterable[str]) -> None:
-    """Raises Unknown for a group that does not exist."""
-    known = people.directory.known_groups()
-    for group in groups:
+def check_groups(wanted: Iterable[str], known: Collection[str]) -> None:
+    """Raises Unknown for a group that is not among those that are known."""
+    for group in wanted:
         if group not in known:
             there = f"there are: {', '.join(sorted(known))}" if known else "there is none yet"
             raise Unknown(f"there is no group {group!r}; {there}", remedy=f"aimux groups add {group}")
+
+
+async def _check_groups(connection: Connection, people: People, wanted: Collection[str]) -> None:
+    """As the database has them: at this moment another node may add or remove one."""
+    from aimux.storage.schema.people import groups
+
+    if wanted:
+        stored = (await connection.execute(groups.select().where(groups.c.removed_at.is_(None)))).all()
+        configured = people.directory.configured
+        check_groups(wanted, {row.name for row in stored} | configured.named | configured.groups.keys())
 
 
 async def known(connection: Connection, name: str) -> User:

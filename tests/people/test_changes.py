@@ -71,6 +71,20 @@ async def test_another_node_and_the_next_start_know_it_too(node: Node) -> None:
     assert third.directory.users == other.directory.users
 
 
+async def test_a_group_is_known_at_every_node_as_soon_as_it_is_there_and_no_longer(node: Node) -> None:
+    one, other = await node(), await node()
+    await groups.add(one, ADMIN, Group("dev"))
+    await users.add(other, ADMIN, User("ann", groups=("dev",)))
+    await groups.add(one, ADMIN, Group("ops"))
+    await users.change_user(other, ADMIN, "ann", {"groups": ("ops",)})
+    await groups.remove(one, ADMIN, "dev")
+    with pytest.raises(Unknown, match="there is no group 'dev'; there are: ops"):
+        await users.change_user(other, ADMIN, "ann", {"groups": ("dev",)})
+    with pytest.raises(Unknown):
+        await users.add(other, ADMIN, User("bob", groups=("dev",)))
+    assert "bob" not in other.directory.users
+
+
 async def test_whoever_holds_the_snapshot_hears_of_each_change(node: Node) -> None:
     one, other = await node(), await node()
     heard: list[str] = []

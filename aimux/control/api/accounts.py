@@ -183,7 +183,8 @@ async def change_account(
     changes = body.model_dump(exclude_unset=True)
     if "groups" in changes:
         changes["groups"] = tuple(dict.fromkeys(changes["groups"]))
-        check_groups(parts.people, (group for group in changes["groups"] if group not in account.settings.groups))
+        added = [group for group in changes["groups"] if group not in account.settings.groups]
+        check_groups(added, parts.people.directory.known_groups())
     before = {field: getattr(account.settings, field) for field in changes}
     pool.assign(name, account.settings.model_copy(update=changes))
     log.info("admin: %s was changed", full)
