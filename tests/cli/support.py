@@ -92,6 +92,16 @@ def read_until(fd: int, wanted: str, seconds: float = 30.0) -> str:
     return shown
 
 
+def until_asleep(process: subprocess.Popen[str], seconds: float = 30.0) -> None:
+    """Until a program waits for what is typed. A signal between its question and that is noticed at the next key only:
+    Python looks for one before it waits."""
+    state = Path(f"/proc/{process.pid}/stat")
+    deadline = time.monotonic() + seconds
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < deadline, "it does not wait"
+        time.sleep(0.01)
+
+
 def type_hidden(fd: int, text: str, seconds: float = 30.0) -> None:
     """Answer a prompt that shows nothing, once it does: what was typed before that is thrown away."""
     deadline = time.monotonic() + seconds

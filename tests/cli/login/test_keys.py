@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.cli.support import Commands, read_until, type_hidden
+from tests.cli.support import Commands, read_until, type_hidden, until_asleep
 
 
 def test_a_key_and_a_setup_token_come_from_stdin(aimux: Commands) -> None:
@@ -94,6 +94,7 @@ def test_ctrl_c_ends_a_question_at_once(aimux: Commands, arguments: list[str], q
         os.close(theirs)
         try:
             read_until(ours, question)
+            until_asleep(process)
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
