@@ -36,7 +36,9 @@ class Price(Section):
         default=None, description="US dollars for a million tokens that are written to a cache."
     )
     cache_write_1h: Dollars | None = Field(
-        default=None, description="US dollars for a million tokens that are written to a cache for an hour."
+        default=None,
+        description="US dollars for a million tokens that are written to a cache for the "
+        "longer time that there is (an hour at Anthropic, twelve at OpenAI).",
     )
     reasoning: Dollars | None = Field(
         default=None, description="US dollars for a million tokens of output that are reasoning."

@@ -31,7 +31,7 @@ class Usage:
     cache_read_tokens: int
     cache_write_tokens: int
     cache_write_1h_tokens: int
-    """The part of `cache_write_tokens` that was written with the one-hour lifetime (it costs more)."""
+    """The part of `cache_write_tokens` that was written for the longer time (an hour, or twelve): it costs more."""
     reasoning_tokens: int
     """The part of `output_tokens` that was spent on reasoning."""
     server_tools: int

@@ -152,8 +152,8 @@ class ChatGPT(Provider):
         target = request.target
         below = target[3:] if target.startswith("/v1/") and target[:7] != "/v1/v1/" else _below_version(target)
         changed = {"authorization": "Bearer " + credential.secret}
-        if request.method == "DELETE":
-            _refuse_what_is_everybodys(below)
+        if request.method == "DELETE" or below[:10] not in {"/responses", "/chat/comp"}:
+            _refuse_what_is_everybodys(below, request.method)
         drop = _DROP
         if foreign := [name.lower() for name in request.headers if name[:10].lower() == "anthropic-"]:
             drop = drop.union(foreign)
@@ -249,10 +249,17 @@ def _below_version(target: str) -> str:
     return target
 
 
-def _refuse_what_is_everybodys(below: str) -> None:
-    """A fine-tuned model is in everybody's list of models, and can't be restored."""
+def _refuse_what_is_everybodys(below: str, method: str) -> None:
+    """A fine-tuned model is in everybody's list of models, and can't be restored. A webhook hears of everybody's
+    answers, batches and calls."""
     segments = [part for part in unquote(below.partition("?")[0]).lower().split("/") if part]
-    if segments[:1] == ["models"]:
+    if segments[:1] == ["webhook_endpoints"]:
+        raise RequestRefused(
+            "aimux does not serve an account's webhooks, which hear of what everybody does: its owner can set them up "
+            "at OpenAI.",
+            kind=ErrorKind.FORBIDDEN,
+        )
+    if method == "DELETE" and segments[:1] == ["models"]:
         raise RequestRefused(
             "aimux does not delete models, as everybody uses them: the account's owner can do that at OpenAI.",
             kind=ErrorKind.FORBIDDEN,

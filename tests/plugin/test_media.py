@@ -46,7 +46,17 @@ def test_the_usage_behind_a_picture_is_read(path: str, piece: int) -> None:
     assert meter.complete
 
 
-@pytest.mark.parametrize("path", PLACES[:2])
+def test_a_drawing_is_written_by_a_model_of_texts() -> None:
+    drawn = {"input_tokens": 700, "model": "gpt-6-sol", "output_tokens": 900, "reasoning_tokens": 200}
+    written = Usage("gpt-6-sol", 700, 900)
+    meter = meter_for(PLACES[0], "application/json")
+    told = fed(meter, answer(data=[{"b64_json": PICTURE}], svg_usage=drawn, usage=USAGE))
+    assert told == Usage("", 750, 5_060, beside=(*TOLD.beside, written))
+    told = fed(meter_for(PLACES[0], "application/json"), answer(data=[{"b64_json": PICTURE}], svg_usage=drawn))
+    assert told == Usage("", 700, 900, beside=(written,))
+
+
+@pytest.mark.parametrize("path", [*PLACES[:2], "/v1/images/variations"])
 def test_where_nothing_is_told_a_picture_is_not_taken_for_words(path: str) -> None:
     assert fed(meter_for(path, "application/json"), answer(data=[{"b64_json": PICTURE}])) == Usage(unknown=True)
 
@@ -114,9 +124,24 @@ def test_speech_as_a_file_takes_what_was_asked_to_be_said(asked: dict[str, Any],
     assert fed(meter, b"\xff\xfb" * 10_000) == expected
 
 
-@pytest.mark.parametrize("path", ["/v1/realtime/calls", "/v1/realtime/calls/rtc_1/accept"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/realtime/calls",
+        "/v1/realtime/calls/rtc_1/accept",
+        "/v1/realtime/translations/calls",
+        "/v1/live/sessions",
+        "/v1/live/sessions/live_A1/accept",
+        "/v1/live/sessions/live_A1/fork",
+    ],
+)
 def test_of_a_call_nobody_knows_what_it_takes(path: str) -> None:
     assert fed(meter_for(path, "application/sdp"), b"v=0\r\n") == Usage(unknown=True)
+    meter = meter_for(path, "application/json")
+    told = answer(session={"id": "live_B2"}, transport={"type": "webrtc", "sdp": "v=0\r\n" * 100})
+    assert fed(meter, told) == Usage(unknown=True)
+    assert meter.stored == ("live_B2",), "it is its maker's"
+    assert fed(meter_for(path, "application/json"), answer(session={"id": 1})) == Usage(unknown=True)
 
 
 @pytest.mark.parametrize("size", [1, 4_000_000], ids=["short", "beyond what is parsed"])

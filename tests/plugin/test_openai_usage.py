@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
+from aimux.metering.estimates import Estimates
+from aimux.metering.record import RequestRecord
 from aimux.plugin import Meter, RequestHead, Usage
 from aimux.plugin.formats import anthropic, openai, openai_meters, openai_usage
 from aimux.plugin.meters import MAX_LINE
@@ -194,6 +196,83 @@ def test_the_words_of_a_picture_cost_less_than_what_is_seen_and_painted() -> Non
     openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": painted}})
     words, seen = Usage("gpt-image-1.5", 10, 9), Usage("gpt-image-1.5", 20, tier="image")
     assert (usage.beside, usage.input_tokens, usage.output_tokens) == ((words, seen), 130, 29)
+
+
+def test_what_is_read_from_a_cache_costs_less_in_pictures_too() -> None:
+    painted = {
+        "input_tokens": 100,
+        "input_tokens_details": {"text_tokens": 30, "image_tokens": 70},
+        "cached_tokens": 50,
+        "cached_tokens_details": {"cached_text_tokens": 10, "cached_image_tokens": 40},
+        "output_tokens": 9,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": 9},
+    }
+    usage = Usage()
+    for _ in range(2):
+        openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": painted}})
+    words, seen = Usage("gpt-image-1.5", 20, 0, 10), Usage("gpt-image-1.5", 30, 9, 40, tier="image")
+    assert usage.beside == (words, seen)
+    assert (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens) == (150, 50, 29)
+    told = {"input_tokens": 100, "cached_tokens": 500, "cached_tokens_details": [], "output_tokens": 1}
+    openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": told}})
+    assert usage.beside == (Usage("gpt-image-1.5", 0, 1, 100),)
+
+
+DRAWN = {"input_tokens": 700, "model": "gpt-6-sol", "output_tokens": 900, "reasoning_tokens": 200, "total_tokens": 1600}
+
+
+def test_a_drawing_is_written_by_a_model_of_texts() -> None:
+    """Which the usage of pictures leaves out."""
+    item = {"type": "image_generation_call", "svg_usage": DRAWN}
+    usage = Usage()
+    for _ in range(2):
+        openai_usage.read_usage(usage, PAINTED | {"output": [item, item | {"svg_usage": None}, 1]})
+    assert usage.beside == (PICTURE, Usage("gpt-6-sol", 700, 900))
+    assert (usage.input_tokens, usage.output_tokens) == (830, 4920)
+
+
+def test_a_search_that_is_not_charged_is_not_counted() -> None:
+    """Of what the tool did, the items tell; of what is charged, its usage."""
+    searches = [{"type": "web_search_call", "action": {"type": "search"}}] * 3
+    for charged in (0, 2):
+        told = {"tool_usage": {"web_search": {"num_requests": charged}}, "output": searches}
+        assert read("/v1/responses", PAINTED | told).server_tools == charged
+    assert read("/v1/responses", PAINTED | {"output": searches, "tool_usage": {"web_search": None}}).server_tools == 3
+
+
+def test_what_is_kept_for_half_a_day_is_told_apart() -> None:
+    kept = {"ttl_12h_tokens": 3_000, "ttl_30m_tokens": 207}
+    details = {"cached_tokens": 700, "cache_write_tokens": 3_207, "cache_write_tokens_details": kept}
+    told = {"input_tokens": 4_000, "input_tokens_details": details, "output_tokens": 9}
+    expected = Usage("m", 93, 9, cache_read_tokens=700, cache_write_tokens=3_207, cache_write_1h_tokens=3_000)
+    assert read("/v1/responses", {"model": "m", "usage": told}) == expected
+    for odd in (None, [], {"ttl_12h_tokens": "3"}):
+        details["cache_write_tokens_details"] = odd
+        assert not read("/v1/responses", {"usage": told}).cache_write_1h_tokens
+
+
+def test_decisions_are_answers_like_others() -> None:
+    told = {"input_tokens": 90, "input_tokens_details": {"cached_tokens": 40}, "output_tokens": 3, "total_tokens": 93}
+    answer = {"answers": [{"type": "predicate", "probability": 0.9}], "model": "gpt-6-luna", "usage": told}
+    assert read("/v1/decisions", answer) == Usage("gpt-6-luna", 50, 3, 40)
+
+
+def test_a_summary_of_codexs_memories_is_estimated() -> None:
+    meter = meter_for("/v1/memories/trace_summarize")
+    assert meter is not None
+    meter.feed(json.dumps({"output": [{"memory_summary": "x" * 366}]}).encode())
+    meter.end()
+    record = RequestRecord("", 0.0, "POST", "/", bytes_in=4_000)
+    assert Estimates().usage(record, meter) == Usage("", 1_000, 100, estimated=True)
+
+
+@pytest.mark.parametrize("content_type", [JSON, "text/plain"])
+def test_a_search_that_codex_does_itself_costs_as_the_tools_do(content_type: str) -> None:
+    meter = meter_for("/v1/alpha/search", content_type)
+    assert meter is not None
+    meter.feed(json.dumps({"encrypted_output": "A" * 4_000, "output": "x" * 4_000}).encode())
+    meter.end()
+    assert Estimates().usage(RequestRecord("", 0.0, "POST", "/"), meter) == Usage(server_tools=1)
 
 
 def test_a_picture_without_a_model_is_of_the_usual_one() -> None:

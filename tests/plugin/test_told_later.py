@@ -182,7 +182,47 @@ def test_films_and_fine_tuning_tell_when_they_are_over(
     assert fed(of_openai(path), {"object": "list", "data": [made | {"status": done}]}).over == (Over(one, (took,)),)
 
 
-@pytest.mark.parametrize("made", [BATCH, RESPONSE, FILM, TUNED])
+RUN = {"id": "evalrun_A1", "object": "eval.run", "eval_id": "eval_A1", "model": "gpt-6-sol"}
+
+
+def test_a_run_of_an_eval_tells_what_each_model_took() -> None:
+    took = {"invocation_count": 3, "prompt_tokens": 100, "completion_tokens": 9, "total_tokens": 109}
+    models = [{"model_name": "gpt-6-sol", "cached_tokens": 40, **took}, {"model_name": "gpt-6-luna"} | took, None]
+    path = "/v1/evals/eval_A1/runs"
+    for status in ("queued", "in_progress"):
+        assert fed(of_openai(path, "POST"), RUN | {"status": status, "per_model_usage": models}).begun == "evalrun_A1"
+        assert not fed(of_openai(f"{path}/evalrun_A1"), RUN | {"status": status, "per_model_usage": models}).over
+    done = RUN | {"status": "completed", "per_model_usage": models}
+    judged = Usage("gpt-6-luna", 100, 9, requests=3)
+    assert fed(of_openai(f"{path}/evalrun_A1"), done).over == (
+        Over("evalrun_A1", (Usage("gpt-6-sol", 60, 9, 40, requests=3), judged)),
+    )
+    assert not fed(of_openai(f"{path}/evalrun_A1"), done | {"per_model_usage": None}).over
+
+
+SESSION = {"id": "asess_A1", "object": "agent.session", "status": "idle", "agent": {"model": "gpt-6-sol"}}
+OF_SESSION = Over("asess_A1", (Usage("gpt-6-sol", 60, 9, 40),), whole=False)
+
+
+def test_a_session_of_agents_tells_what_it_took_so_far() -> None:
+    made = fed(of_openai("/v1/agents/sessions", "POST"), SESSION | {"status": "in_progress", "usage": None})
+    assert (made.begun, made.over, made.consumes) == ("asess_A1", (), False)
+    assert fed(of_openai("/v1/agents/sessions/asess_A1"), SESSION | {"usage": TOLD}).over == (OF_SESSION,)
+    events = [
+        {"type": "agent.session.created", "session": SESSION | {"usage": None}},
+        {"type": "agent.session.turn.output_text.delta", "delta": "x"},
+        {"type": "agent.session.idle", "session": SESSION | {"usage": TOLD | {"output_tokens": 1}}},
+        {"type": "agent.session.idle", "session": SESSION | {"usage": TOLD}},
+        {"type": "agent.session.failed", "session": SESSION | {"usage": None}},
+        {"type": "agent.session.failed", "session": 1},
+    ]
+    for method, path in (("POST", "/v1/agents/sessions"), ("GET", "/v1/agents/sessions/asess_A1/events")):
+        meter = fed(of_openai(path, method, EVENTS), sse(*events))
+        assert (meter.stored, meter.begun, meter.over) == (("asess_A1",), "asess_A1", (OF_SESSION,))
+        assert (meter.consumes, meter.complete) == (False, True)
+
+
+@pytest.mark.parametrize("made", [BATCH, RESPONSE, FILM, TUNED, RUN])
 def test_what_failed_is_over_and_took_nothing(made: dict[str, Any]) -> None:
     failed = made | {"status": "failed", "usage": None, "trained_tokens": None}
     assert fed(of_openai(f"/v1/things/{made['id']}"), failed).over == (Over(made["id"], ()),)

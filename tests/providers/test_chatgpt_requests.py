@@ -244,6 +244,10 @@ def test_what_names_the_account_is_hidden_and_what_codex_reads_is_not(chatgpt: C
         ("/v1/responses", {"input": [{"type": "item_reference", "id": "rs_12ab"}, {"id": "msg_1"}]}, ["rs_12ab"]),
         ("/v1/responses", {"input": [{"id": "msg_1"}, {"id": "rs_12ab", "type": "item_reference"}]}, ["rs_12ab"]),
         ("/v1/responses", {"input": [{"type": "message", "id": "msg_1", "content": "item_reference"}]}, []),
+        ("/v1/audio/speech", {"voice": {"id": "voice_12AB"}, "input": "x"}, ["voice_12AB"]),
+        ("/v1/audio/speech", {"voice": "alloy", "input": "x"}, []),
+        ("/v1/agents/sessions", {"agent_id": "agent_1A", "vault_ids": ["vault_1A"]}, ["agent_1A", "vault_1A"]),
+        ("/v1/responses", {"prompt_cache_options": {"comparison_response_id": "resp_77aa"}}, ["resp_77aa"]),
         ("/v1/models/gpt-5.5", {}, []),
     ],
 )

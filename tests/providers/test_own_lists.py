@@ -202,6 +202,18 @@ def test_nobody_deletes_a_model(path: str) -> None:
     assert kept.target == "/v1/files/file-1"
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/webhook_endpoints", "/webhook_endpoints/we_1/rotate_secret", "//v1/%77ebhook_Endpoints?limit=1"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_nobody_sets_up_a_webhook(path: str, method: str) -> None:
+    """It would hear of everybody's answers, batches and calls."""
+    credential = Credential(kind="api_key", secret="sk-proj-x")
+    with pytest.raises(RequestRefused, match="webhooks"):
+        CHATGPT.prepare(RequestHead(method, path, CIMultiDict()), credential)
+    assert CHATGPT.prepare(get("/v1/webhook_event_types"), credential).target == "/v1/webhook_event_types"
+
+
 RESULTS = b'/v1/messages/batches/msgbatch_1/results"'
 
 

@@ -45,14 +45,21 @@ _CODES = {
 _MEDIA = (
     "/images/generations",
     "/images/edits",
+    "/images/variations",
     "/audio/transcriptions",
     "/audio/translations",
     "/audio/speech",
     "/embeddings",
 )
-_CALLS = re.compile(r".*/realtime/calls(?:/[^/]+/accept)?")
+_CALLS = re.compile(
+    r".*/(?:realtime/(?:translations/)?calls(?:/[^/]+/accept)?|live/sessions(?:/[^/]+/(?:accept|fork))?)"
+)
 """A call begins where its sound is agreed on, or where one that comes by telephone is taken."""
-_METERED = ("/responses", "/responses/compact", "/completions", *_MEDIA)
+_ANSWERED = ("/responses", "/responses/compact", "/completions", "/decisions", "/memories/trace_summarize")
+"""The last one is Codex's: its answer says nothing of what it took."""
+_SEARCH = "/alpha/search"
+"""Where Codex searches the web by itself, for models that do not do it as a tool."""
+_METERED = (*_ANSWERED, _SEARCH, *_MEDIA)
 _KEYS = (
     "/client_secrets",
     "/realtime/sessions",
@@ -80,10 +87,16 @@ _REFERENCES = members(
     "skill_id",
     "upload_id",
     "video_id",
+    "agent_id",
+    "vault_id",
+    "vault_ids",
+    "environment_template_id",
+    "comparison_response_id",
 )
 _ITEM = re.compile(
     rb'"item_reference"\s*,\s*"id"\s*:\s*"([^"\\]{1,128})"|"id"\s*:\s*"([^"\\]{1,128})"\s*,\s*"type"\s*:\s*"item_reference"'
 )
+_VOICE = re.compile(rb'"voice"\s*:\s*\{\s*"id"\s*:\s*"([^"\\]{1,128})"')
 _OWN_PATH = re.compile(r"(?:.*/v1)?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
@@ -195,8 +208,10 @@ def meter(
             return (responses or ResponsesStream)()
         if path.endswith("/chat/completions"):
             return ChatStream()
-        return CompletionStream() if path.endswith("/completions") else None
-    if path.endswith(("/responses", "/responses/compact", "/completions")):
+        return CompletionStream() if path.endswith("/completions") else stored(request, status, headers)
+    if path.endswith(_SEARCH):
+        return openai_media.SearchAnswer()
+    if path.endswith(_ANSWERED):
         if _is_json(headers):
             return OpenAIAnswer()
         chat = ChatStream if path.endswith("/chat/completions") else CompletionStream
@@ -231,14 +246,35 @@ class KeptAnswer(StoredAnswer):
         self.over = tuple(over for one in told for over in told_over(one))
 
 
+class SessionStream(SSEMeter):
+    """What happens in an agents' session: some events have the session itself, with what it took so far."""
+
+    sees_end = False
+    consumes = False
+    complete = True
+    needles = (
+        b'"agent.session.created"',
+        b'"agent.session.idle"',
+        b'"agent.session.requires_action"',
+        b'"agent.session.failed"',
+    )
+
+    def read(self, event: dict[str, Any]) -> None:
+        if isinstance(session := event.get("session"), dict) and isinstance(one := session.get("id"), str):
+            self.stored, self.begun = (one,), one
+            self.over = told_over(session) or self.over
+
+
 def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     """For an answer that may contain the id of a file, a batch, a vector store, a conversation …, or what a batch
     took."""
     if status >= 300 or request.method not in {"POST", "GET"}:
         return None
     path = plain_path(request.path)
-    if request.method == "GET" and "/responses/" in path.lower() and _is_events(headers):
-        return BackgroundStream()
+    if _is_events(headers):
+        if "/agents/sessions" in path.lower():
+            return SessionStream()
+        return BackgroundStream() if request.method == "GET" and "/responses/" in path.lower() else None
     if not _is_json(headers):
         return None
     return None if "/models" in path or path.endswith(_NOTHING_KEPT) else KeptAnswer()
@@ -246,15 +282,17 @@ def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
     """`Provider.refers_to`: in the path, and the body's `previous_response_id`, `file_id`s and the like."""
-    return ids_in_path(request.path) + ids_in_body(body, _REFERENCES) + _first_item(body)
+    return ids_in_path(request.path) + ids_in_body(body, _REFERENCES) + _by_content(body)
 
 
-def _first_item(body: Body) -> tuple[str, ...]:
-    """Of the items of earlier answers that a request names instead of repeating them (as Vercel's AI SDK does): there
-    may be a thousand, all from one account."""
+def _by_content(body: Body) -> tuple[str, ...]:
+    """A voice of the account's own, and of the items of earlier answers that a request names instead of repeating them
+    (as Vercel's AI SDK does) one: there may be a thousand, all from one account."""
     data = body.raw if not body.encoding else body.decoded() or b""
     item = _ITEM.search(data) if b'"item_reference"' in data else None
-    return ((item[1] or item[2]).decode("ascii", "replace"),) if item else ()
+    voice = _VOICE.search(data) if b'"voice"' in data else None
+    found = (item[1] or item[2] if item else b"", voice[1] if voice else b"")
+    return tuple(one.decode("ascii", "replace") for one in found if one)
 
 
 def lists(request: RequestHead) -> Lists:

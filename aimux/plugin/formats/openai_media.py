@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from aimux.plugin.formats.openai_meters import BEGINNING, MODEL
 from aimux.plugin.formats.openai_usage import read_usage, seconds
-from aimux.plugin.meters import EDGE, Meter, SSEMeter
+from aimux.plugin.meters import EDGE, JSONMeter, Meter, SSEMeter
 from aimux.plugin.reading import json_object, object_behind
 
 SPOKEN, SOUND = 15, 20
@@ -45,8 +45,10 @@ class MediaAnswer(Meter):
         self._end = data[-EDGE:] if len(data) >= EDGE else (self._end + data)[-EDGE:]
 
     def end(self) -> None:
-        model = MODEL.search(self._end) or MODEL.search(self._start)
-        read_usage(self.usage, {"model": model and model[1].decode(), "usage": object_behind(b"usage", self._end)})
+        drawn = object_behind(b"svg_usage", self._end)  # it names another model
+        model = None if drawn else MODEL.search(self._end) or MODEL.search(self._start)
+        told = {"usage": object_behind(b"usage", self._end), "svg_usage": drawn}
+        read_usage(self.usage, {"model": model and model[1].decode(), **told})
 
 
 class PictureAnswer(MediaAnswer):
@@ -104,15 +106,30 @@ class SpeechAnswer(Meter):
             usage.characters = len(text)
 
 
-class UnseenCall(Meter):
+class UnseenCall(JSONMeter):
     """The beginning of a call whose sound does not come through aimux."""
+
+    sent = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.usage.unknown = True
+
+    def read(self, answer: dict[str, Any]) -> None:
+        session = answer.get("session")
+        if isinstance(session, dict) and isinstance(one := session.get("id"), str):
+            self.stored = (one,)
+
+
+class SearchAnswer(Meter):
+    """What a search of the web found. It costs as one that a model makes as a tool; its answer says nothing of that."""
 
     sees_end = False
     complete = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.usage.unknown = True
+        self.usage.server_tools = 1
 
 
 class MediaStream(SSEMeter):

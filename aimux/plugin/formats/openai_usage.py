@@ -10,7 +10,7 @@ from aimux.plugin.usage import Usage
 
 PAINTER = "gpt-image-1"
 """The model of the tool for pictures, if a request names none."""
-BEGINS = ("batch", "video", "fine_tuning.job")
+BEGINS = ("batch", "video", "fine_tuning.job", "eval.run", "agent.session")
 """Objects that stand for work that goes on when the answer about them is over."""
 _AT_WORK = (
     "queued",
@@ -36,12 +36,17 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     items, told = answer.get("output"), answer.get("usage")
     if usage.beside and (isinstance(items, list) or isinstance(told, dict)):
         usage.put_beside(())
-    files = 0
+    files, tools = 0, answer.get("tool_usage")
     if isinstance(items, list):
         usage.server_tools = sum(map(_is_search, items))
         files = sum(isinstance(item, dict) and item.get("type") == "file_search_call" for item in items)
+    if isinstance(tools, dict) and isinstance(searches := tools.get("web_search"), dict):
+        usage.server_tools = count(searches.get("num_requests"))  # leaves out those that are not charged
+    drawn = [_drawing(one) for one in (answer, *(items if isinstance(items, list) else ())) if _has_drawn(one)]
     if not isinstance(told, dict):
-        return
+        if not drawn:
+            return
+        told = {}
     if told.get("type") == "duration":
         usage.seconds = seconds(told.get("seconds"))
     total = count(told.get("input_tokens")) or count(told.get("prompt_tokens"))
@@ -50,6 +55,8 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     read = count(details.get("cached_tokens") or told.get("cached_tokens") or told.get("prompt_cache_hit_tokens"))
     usage.cache_read_tokens = min(total, read)
     usage.cache_write_tokens = min(total - usage.cache_read_tokens, count(details.get("cache_write_tokens")))
+    if isinstance(kept := details.get("cache_write_tokens_details"), dict):
+        usage.cache_write_1h_tokens = min(usage.cache_write_tokens, count(kept.get("ttl_12h_tokens")))
     usage.input_tokens = total - usage.cache_read_tokens - usage.cache_write_tokens
     output = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
     beyond = max(0, count(told.get("total_tokens")) - total - output)
@@ -60,8 +67,10 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
         usage.beside = _by_kind(came, details, usage.input_tokens, usage.output_tokens - usage.reasoning_tokens)
     if files:
         usage.put_beside((*usage.beside, Usage(tier="file_search", server_tools=files)))
-    if isinstance(tools := answer.get("tool_usage"), dict):
+    if isinstance(tools, dict):
         usage.put_beside((*usage.beside, *_pictures(tools.get("image_gen"), answer.get("tools"), usage.tier)))
+    if drawn:
+        usage.put_beside((*usage.beside, *drawn))
 
 
 def seconds(value: object) -> int:
@@ -89,14 +98,34 @@ def _pictures(told: object, tools: object, tier: str) -> tuple[Usage, ...]:
     tools = tools if isinstance(tools, list) else []
     models = [tool.get("model") for tool in tools if isinstance(tool, dict) and tool.get("type") == "image_generation"]
     model = next((model for model in models if isinstance(model, str) and model), PAINTER)
-    made = Usage(model, count(told.get("input_tokens")), count(told.get("output_tokens")), tier=tier)
+    whole = count(told.get("input_tokens"))
+    read = min(whole, count(told.get("cached_tokens")))
+    seen = min(read, count(_details(told, "cached_tokens_details").get("cached_image_tokens")))
+    made = Usage(model, whole - read, count(told.get("output_tokens")), read, tier=tier)
     came, details = _details(told, "input_tokens_details"), _details(told, "output_tokens_details")
+    came = {**came, "image_tokens": count(came.get("image_tokens")) - seen}
     parts = _by_kind(came, details, made.input_tokens, made.output_tokens)
     for part in parts:
         part.model = model
+        if part.tier == "image":
+            part.cache_read_tokens, seen = seen, 0
         made.input_tokens -= part.input_tokens
         made.output_tokens -= part.output_tokens
-    return tuple(one for one in (made, *parts) if one.input_tokens or one.output_tokens)
+        made.cache_read_tokens -= part.cache_read_tokens
+    return tuple(one for one in (made, *parts) if one.total_input or one.output_tokens)
+
+
+def _has_drawn(item: object) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("svg_usage"), dict)
+
+
+def _drawing(item: dict[str, Any]) -> Usage:
+    """What a text model took that wrote a picture as SVG, which the usage of pictures leaves out."""
+    told = item["svg_usage"]
+    model = told.get("model")
+    return Usage(
+        model if isinstance(model, str) else "", count(told.get("input_tokens")), count(told.get("output_tokens"))
+    )
 
 
 def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -113,10 +142,14 @@ def _is_search(item: object) -> bool:
 
 
 def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:
-    """What a batch, a response, a film or a fine-tuning job that is over took."""
+    """What a batch, a response, a film, a fine-tuning job or a run of an eval that is over took."""
     kind, one, status = answer.get("object"), answer.get("id"), answer.get("status")
     if kind not in ("response", *BEGINS) or status in _AT_WORK or not isinstance(one, str):
         return ()
+    if kind == "eval.run":
+        return _of_models(one, answer)
+    if kind == "agent.session":
+        return _of_session(one, answer)
     usage = Usage()
     read_usage(usage, answer)
     if kind == "video" and status == "completed":
@@ -133,6 +166,25 @@ def told_over(answer: dict[str, Any]) -> tuple[Over, ...]:
         counts = answer.get("request_counts")
         usage.requests = (count(counts.get("completed")) if isinstance(counts, dict) else 0) or 1
     return (Over(one, (usage,)),)
+
+
+def _of_models(one: str, run: dict[str, Any]) -> tuple[Over, ...]:
+    """What a run of an eval took: the models that were asked, and those that judged them."""
+    models, found = run.get("per_model_usage"), []
+    for told in models if isinstance(models, list) else ():
+        if isinstance(told, dict):
+            usage = Usage(requests=count(told.get("invocation_count")) or 1)
+            read_usage(usage, {"model": told.get("model_name"), "usage": told})
+            found.append(usage)
+    found = [usage for usage in found if usage.anything]
+    return (Over(one, tuple(found)),) if found or run.get("status") == "failed" else ()
+
+
+def _of_session(one: str, session: dict[str, Any]) -> tuple[Over, ...]:
+    """What a session of agents took so far: it may go on at any time."""
+    agent, usage = session.get("agent"), Usage()
+    read_usage(usage, {"model": agent.get("model") if isinstance(agent, dict) else None, "usage": session.get("usage")})
+    return (Over(one, (usage,), whole=False),) if usage.anything else ()
 
 
 def stored_response(response: dict[str, Any]) -> tuple[str, ...]:
