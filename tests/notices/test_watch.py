@@ -50,6 +50,17 @@ async def test_windows_are_told_at_80_and_95_percent_and_anew_after_their_reset(
     assert aimux.app.notices.recent[-1].message == "plain/default has used 85% of its 5h window."
 
 
+@pytest.mark.parametrize(("resets", "told"), [(True, 1), (False, 2)])
+async def test_a_window_that_wavers_at_a_mark_is_told_once(start: Start, resets: bool, told: int) -> None:
+    aimux = await start()
+    reset = time.time() + 3600 if resets else None
+    events = []
+    for used in (0.8, 0.79, 0.8):
+        account(aimux).observe((LimitWindow("5h", used, reset),), time.time())
+        events += look(aimux)
+    assert events == [("window", "plain/default")] * told
+
+
 async def test_parked_and_limited_accounts_are_told_when_it_begins(start: Start) -> None:
     aimux = await start(accounts=("default", "other"))
     account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
