@@ -59,7 +59,8 @@ class Watch:
         for notice in found.values():
             self._teller.tell(notice)
         for key, notice in self._present.items():
-            if key not in found:
+            # A window's reset is in its key, and until then what vendors say of it wavers.
+            if key not in found and not notice.details.get("resets_at"):
                 self._teller.forget(notice)
         self._present = found
 

@@ -102,6 +102,22 @@ async def test_what_is_over_may_be_told_again(receiver: Receiver, make: Callable
     assert "x-aimux-signature" not in receiver.got[0][0]
 
 
+async def test_beyond_as_many_as_may_wait_one_is_shown_and_not_sent(
+    receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAITING", 1)
+    told = make(receiver.url)
+    for once in range(module.KEPT + 1):
+        told.tell(notice(once))
+    assert caplog.text.count("a notice was not sent: 1 others are still waiting") == module.KEPT
+    assert [one.once for one in told.recent] == [*range(1, module.KEPT + 1)]
+    await receiver.until(1)
+    async with asyncio.timeout(5):  # for the first to be over
+        while len(receiver.got) < 2:
+            told.tell(notice(object()))
+            await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize(
     ("status", "told"), [(404, "it answers with status 404"), (302, "it redirects (status 302), which is not followed")]
 )
