@@ -111,9 +111,9 @@ class DepositRows:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FLUSH_SECONDS):
                         await self._claimed.wait()
+                self._claimed.clear()  # first: where it can't be written, the next try has to wait
                 try:
                     await self.flush()
-                    self._claimed.clear()
                     if stale.is_set():
                         stale.clear()
                         await self._read_newest()

@@ -234,3 +234,24 @@ async def test_what_is_used_is_counted_when_the_database_is_back(node: Node, mon
         assert not counted
     await rows.flush()
     assert len(counted) == 1
+
+
+@pytest.mark.usefixtures("_nothing_by_itself")
+async def test_a_database_that_is_away_is_not_asked_again_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    await begun(node)
+    rows, asked = await node(), asyncio.Event()
+    tries = 0
+
+    def away(_self: Database, *_topics: str) -> None:
+        nonlocal tries
+        tries += 1
+        asked.set()
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", away)
+        rows.deposits.count("plain", [over()], "/")
+        await asked.wait()
+        for _ in range(20):
+            await asyncio.to_thread(int)
+        assert tries == 1
