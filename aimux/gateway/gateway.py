@@ -233,8 +233,7 @@ class Gateway:
                 request.turn, call, setup.cors, partial(self._attempt, patience=patience)
             )
             if isinstance(found, tuple):
-                attempt, shown, own = found
-                attempt.end()
+                shown, own = found
                 record.status, record.ttfb = 200, time.perf_counter() - started
                 return Answer(200, shown, own)
             attempt = found

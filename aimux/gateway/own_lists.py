@@ -47,9 +47,9 @@ class OwnLists:
         self._look_up = look_up
         self._pages = 0
 
-    async def gather(self, call: Call, cors: Cors) -> tuple[Attempt, dict[str, str], bytes] | Attempt:
-        """The answer's headers and body, with the last page's attempt; or an attempt that is to be relayed as it is.
-        Raises GatewayError if neither is possible."""
+    async def gather(self, call: Call, cors: Cors) -> tuple[dict[str, str], bytes] | Attempt:
+        """The answer's headers and body; or an attempt that is to be relayed as it is. Raises GatewayError if neither
+        is possible."""
         provider, items = call.admitted.route.provider, []
         if provider.lists(call.head) == "refused":
             message = "aimux can't tell whose these are, and lists none of them. Ask for what is yours by its id."
@@ -60,21 +60,21 @@ class OwnLists:
                 attempt = await self._send(_asking(call, target, account))
                 try:
                     read = await self._page(call, attempt, target)
-                    if read is None:
-                        return attempt
+                    own = await self._own(call, attempt, read[0]) if read is not None else []
                 except BaseException:
                     attempt.end()
                     raise
+                if read is None:
+                    return attempt
+                attempt.end()  # all of it is here
                 page, answer = read
-                items += await self._own(call, attempt, page)
+                items += own
                 target = page.more
-                if target is not None:
-                    attempt.end()
         body = provider.part_of_list(call.head, answer, items)
         if (addresses := provider.own_addresses(call.head)) is not None:
             body = addresses.sub(b"", body)
         headers = as_headers(head_lines(call, attempt, None, cors))
-        return attempt, {name: value for name, value in headers.items() if name not in _OF_THE_WHOLE}, body
+        return {name: value for name, value in headers.items() if name not in _OF_THE_WHOLE}, body
 
     def _accounts(self, call: Call) -> list[str | None]:
         """Accounts that have something of the user's; None: any."""

@@ -80,7 +80,7 @@ class VendorStorage:
 
     async def own_list(
         self, turn: Turn[Any], call: Call, cors: Cors, send: Callable[[Call], Awaitable[Attempt]]
-    ) -> tuple[Attempt, dict[str, str], bytes] | Attempt:
+    ) -> tuple[dict[str, str], bytes] | Attempt:
         """`OwnLists.gather`."""
         return await OwnLists(self.deposits, send, partial(self._look_up, turn)).gather(call, cors)
 

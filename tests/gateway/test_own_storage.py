@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aimux.gateway.deposit_rows import DepositRows
+from aimux.gateway.deposits import Deposits
 from aimux.plugin import Body, RequestHead, ids_in_body, members
 
 from .answers import account_of, body_of, head_of, status_of
@@ -97,6 +98,10 @@ async def listed(aimux: Aimux, token: str = TOKEN, query: str = "") -> list[str]
     return [item["id"] for item in page["data"] if item["id"] != "built-in"]
 
 
+def in_flight(aimux: Aimux) -> int:
+    return sum(account.in_flight for account in aimux.app.pools["plain"].accounts.values())
+
+
 @BOTH_WAYS
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 async def test_what_another_user_has_stored_is_not_found(start: Start, vendor: Vendor, method: str) -> None:
@@ -170,6 +175,19 @@ async def test_a_list_holds_ones_own(start: Start, vendor: Vendor) -> None:
     assert rest == everything[2:]
     sent = await aimux.send(request("/plain/v1/files", method="GET", body=b""))
     assert b"etag" not in head_of(sent)
+    assert in_flight(aimux) == 0
+
+
+async def test_a_list_that_breaks_off_keeps_no_account_busy(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimux = await start(users=USERS)
+    await upload(aimux)
+    async with asyncio.timeout(10):
+        monkeypatch.setattr(Deposits, "unknown", lambda *_: 1 / 0)
+        sent = await aimux.send(request("/plain/v1/files", method="GET", body=b""))
+    assert status_of(sent) == 500
+    assert in_flight(aimux) == 0
 
 
 async def test_a_list_is_one_however_its_type_is_written(
