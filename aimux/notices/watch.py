@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from aimux.limits.leases import Mark
     from aimux.metering.prices import Prices
     from aimux.notices.teller import Teller
-
-log = logging.getLogger(__name__)
 
 EVERY = 5.0
 MARKS = (0.8, 0.95)
@@ -48,10 +45,7 @@ class Watch:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            try:
-                self.look(time.time())
-            except Exception:  # a fault of ours must not end it
-                log.exception("a fault in looking for notices")
+            self.look(time.time())
 
     def look(self, now: float) -> None:
         """Send what is new. What is over may come again."""

@@ -27,10 +27,14 @@ class Receiver:
         self.answers: list[int] = []
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.url = ""
+        self.over = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.Response:
         self.got.append(({k.lower(): v for k, v in request.headers.items()}, await request.read()))
-        return web.Response(status=self.answers.pop(0) if self.answers else 204)
+        status = self.answers.pop(0) if self.answers else 204
+        if not status:  # no answer
+            await self.over.wait()
+        return web.Response(status=status, headers={"location": self.url} if status == 302 else {})
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -49,6 +53,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     await site.start()
     found.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     yield found
+    found.over.set()
     await runner.cleanup()
 
 
@@ -132,10 +137,19 @@ async def test_the_log_says_which_receiver_refuses_and_how(
             await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize(("answers", "attempts"), [([503, 429, 200], 3), ([500, 500, 500], 3), ([404], 1), ([302], 1)])
+@pytest.mark.parametrize(
+    ("answers", "attempts"),
+    [([503, 429, 200], 3), ([500, 408, 425], 3), ([404], 1), ([400], 1), ([300], 1), ([302], 1), ([0, 200], 2)],
+)
 async def test_it_is_sent_again_where_that_may_help(
-    receiver: Receiver, make: Callable[..., Teller], answers: list[int], attempts: int
+    receiver: Receiver,
+    make: Callable[..., Teller],
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[int],
+    attempts: int,
 ) -> None:
+    if 0 in answers:
+        monkeypatch.setattr(module, "SECONDS", 0.1)
     receiver.answers = list(answers)
     make(receiver.url).tell(notice())
     await receiver.until(attempts)

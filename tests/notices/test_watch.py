@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import create_autospec
 
@@ -10,6 +11,8 @@ import pytest
 
 from aimux.accounts import Account
 from aimux.accounts.account import Renewal
+from aimux.limits.leases import Mark, Standing
+from aimux.limits.rules import Owner
 from aimux.plugin import Action, Credential, LimitWindow, Verdict
 from tests.gateway.conftest import Aimux, Start, Upstream, request, start, upstream
 from tests.gateway.test_limits import answer
@@ -68,10 +71,29 @@ async def test_parked_and_limited_accounts_are_told_when_it_begins(start: Start)
     assert look(aimux) == []
     account(aimux, "other").apply(Verdict(Action.COOL_DOWN, "limited", until=time.time() + 600), time.time())
     assert look(aimux) == [("accounts_limited", "plain")]
+    again = account(aimux, "other").quota.free_at("")
+    when = f"{datetime.fromtimestamp(again, UTC):%Y-%m-%d %H:%M} UTC"
+    assert aimux.app.notices.recent[-1].message == f"No plain account has room: the next one is free at {when}."
     account(aimux).enable()
     assert look(aimux) == []
     account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
     assert set(look(aimux)) == {("account_parked", "plain/default"), ("accounts_limited", "plain")}
+    account(aimux).enable()
+    assert look(aimux) == []
+    for one in ("default", "other"):
+        account(aimux, one).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    assert look(aimux)[-1] == ("accounts_limited", "plain")
+    assert aimux.app.notices.recent[-1].message == "No plain account has room: none comes back by itself."
+    account(aimux, "other").quota.end_cooldowns(time.time())
+    account(aimux).enable()
+    assert look(aimux) == []
+    account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    assert look(aimux) == [("account_parked", "plain/default")], "no limit is the cause"
+
+
+async def test_a_provider_without_accounts_is_no_notice(start: Start) -> None:
+    aimux = await start(accounts=())
+    assert look(aimux) == []
 
 
 @pytest.mark.parametrize(("days", "told"), [(20, 0), (13, 1), (2, 1), (-1, 1)])
@@ -111,3 +133,10 @@ async def test_a_limit_is_told_by_those_who_count_it(start: Start, upstream: Ups
     [notice] = aimux.app.notices.recent
     assert (notice.event, notice.about) == ("limit", "user:ann")
     assert notice.message == "user:ann has used 85% of tokens_per_day (1,000)."
+
+
+async def test_a_limit_in_money_for_some_requests_says_so(start: Start) -> None:
+    aimux = await start()
+    standing = Standing("cost_per_week", Owner("user", "ann"), "m", 20.0, 16.0, None)
+    aimux.app.watch.marked(Mark(standing, 0.8))
+    assert aimux.app.notices.recent[-1].message == "user:ann has used 80% of cost_per_week for m ($20.00)."
