@@ -141,19 +141,26 @@ def part_of_list(target: str, answer: bytes, items: list[Any]) -> bytes:
     page = _object(answer)
     asked = dict(parse_qsl(target.partition("?")[2]))
     ids = [item.get("id") if isinstance(item, dict) else None for item in items]
-    after, before = asked.get("after") or asked.get("after_id"), asked.get("before") or asked.get("before_id")
+    after = asked.get("after") or asked.get("after_id") or asked.get("page")
+    before = asked.get("before") or asked.get("before_id")
     begin = ids.index(after) + 1 if after in ids else 0
     end = ids.index(before) if before in ids else len(items)
     limit = int(asked["limit"][:9]) if asked.get("limit", "").isdecimal() else len(items)
     part = items[begin:end]
     backwards = before is not None and after is None
     shown = part[-limit:] if backwards and limit else part[:limit]
-    page |= {"data": shown, "has_more": len(shown) < len(part)}
+    more, by_page = len(shown) < len(part), "next_page" in page
+    page["data"] = shown
+    if "has_more" in page or not by_page:
+        page["has_more"] = more
     for name, at in (("first_id", 0), ("last_id", -1)):
-        if name in page or "object" not in page:
+        if name in page or not ("object" in page or by_page):
             page[name] = shown[at].get("id") if shown and isinstance(shown[at], dict) else None
-    if "next_page" in page:
-        page["next_page"] = None
+    if by_page:  # the client brings it back as `page`
+        last = shown[-1] if shown else None
+        page["next_page"] = last.get("id") if more and isinstance(last, dict) else None
+    if "prev_page" in page:
+        page["prev_page"] = None
     return json.dumps(page).encode()
 
 

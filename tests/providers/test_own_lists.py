@@ -132,7 +132,7 @@ ITEMS = [{"id": f"file-{number}"} for number in range(5)]
     ],
 )
 def test_a_client_gets_the_part_that_it_asks_for(query: str, numbers: list[int], more: bool) -> None:
-    page = {"data": [{"id": "file-of-another"}], "has_more": True, "first_id": "…", "last_id": "…", "next_page": "…"}
+    page = {"data": [{"id": "file-of-another"}], "has_more": True, "first_id": "…", "last_id": "…"}
     told = json.loads(CLAUDE.part_of_list(get(f"/v1/files{query}"), json.dumps(page).encode(), ITEMS))
     ids = [f"file-{number}" for number in numbers]
     assert told == {
@@ -140,8 +140,25 @@ def test_a_client_gets_the_part_that_it_asks_for(query: str, numbers: list[int],
         "has_more": more,
         "first_id": ids[0] if ids else None,
         "last_id": ids[-1] if ids else None,
-        "next_page": None,
     }
+
+
+@pytest.mark.parametrize("has_more", [{}, {"has_more": True}])
+def test_a_list_by_pages_is_gone_through_as_its_sdk_does(has_more: dict[str, bool]) -> None:
+    """Anthropic's newer lists (files, skills, …) tell the next page, and its SDKs bring that back as `page`."""
+    answer = json.dumps({"data": [{"id": "file-of-another"}], "next_page": "page_x", **has_more}).encode()
+    page: str | None = ""
+    seen: list[dict[str, str]] = []
+    while page is not None:
+        told = json.loads(CLAUDE.part_of_list(get(f"/v1/files?limit=2{page}"), answer, ITEMS))
+        more = told["next_page"] is not None
+        assert told.keys() == {"data", "next_page", *has_more}
+        assert not has_more or told["has_more"] is more
+        seen += told["data"]
+        page = f"&page={told['next_page']}" if more else None
+    assert seen == ITEMS
+    told = json.loads(CLAUDE.part_of_list(get("/v1/sessions"), b'{"data":[],"next_page":"x","prev_page":"y"}', ITEMS))
+    assert told == {"data": ITEMS, "next_page": None, "prev_page": None}
 
 
 def test_what_something_has_made_is_its_owners_too() -> None:
