@@ -7,6 +7,7 @@ nothing of theirs would make a client stop paging.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from aimux.gateway.relayed import as_headers, head_lines
@@ -112,20 +113,27 @@ class OwnLists:
     async def _own(self, call: Call, attempt: Attempt, page: StoredPage) -> list[Any]:
         """The items that are the user's, and those that nobody stored (such as the vendor's own)."""
         instance, user = attempt.account.provider, call.admitted.caller.name
-        ids = [item["id"] for item in page.items if isinstance(item, dict) and isinstance(item.get("id"), str)]
-        await self._look_up(self._deposits.unknown(ids, call.targets))
         meter = attempt.route.provider.meter(call.head, 200, attempt.head.headers)
+        kept = meter if isinstance(meter, StoredAnswer) else None
+        makers = {
+            item["id"]: kept.makers(item) if kept is not None else ()
+            for item in page.items
+            if isinstance(item, dict) and isinstance(item.get("id"), str)
+        }
+        await self._look_up(self._deposits.unknown([*makers, *chain.from_iterable(makers.values())], call.targets))
         own = []
         for item in page.items:
             one = item.get("id") if isinstance(item, dict) else None
             if isinstance(one, str) and is_id(one):
                 place = self._deposits.find(instance, [one])
+                if place is None or place.owner is None:
+                    place = self._deposits.find(instance, makers[one])
                 if place is None or place.owner != user:
                     continue
-                if isinstance(meter, StoredAnswer):  # what a batch has made, say
-                    meter.read(item)
-                    self._deposits.keep(instance, attempt.account.name, meter.stored, user)
-                    self._deposits.count(instance, meter.over, call.record.path)
+                if kept is not None:  # what a batch has made, say
+                    kept.read(item)
+                    self._deposits.keep(instance, attempt.account.name, kept.stored, user)
+                    self._deposits.count(instance, kept.over, call.record.path)
             own.append(item)
         return own
 

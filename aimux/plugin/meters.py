@@ -122,6 +122,10 @@ class StoredAnswer(JSONMeter):
         found = (answer.get(key) for key in ("id", *self.keys))
         self.stored = tuple(one for one in found if isinstance(one, str) and one)
 
+    def makers(self, item: dict[str, Any]) -> tuple[str, ...]:
+        """Ids of what may have made an item of a list by itself, as a schedule does: the item is its owner's."""
+        return ()
+
 
 class ResultsMeter(Meter):
     """For a batch's results, one JSON object a line, however many there are: override `read`.

@@ -12,7 +12,7 @@ import pytest
 
 from aimux.gateway.deposit_rows import DepositRows
 from aimux.gateway.deposits import Deposits
-from aimux.plugin import Body, RequestHead, ids_in_body, members
+from aimux.plugin import Body, RequestHead, StoredAnswer, ids_in_body, members
 
 from .answers import account_of, body_of, head_of, status_of
 from .conftest import BOTH_WAYS, TOKEN, Aimux, Plain, Start, Upstream, request
@@ -28,6 +28,8 @@ class Vendor:
 
     def __init__(self, upstream: Upstream) -> None:
         self.files: dict[str, str] = {}
+        self.makers: dict[str, str] = {}
+        """What has made a file by itself."""
         self.asked: list[str] = []
         self.status = 200
         self._upstream = upstream
@@ -58,7 +60,7 @@ class Vendor:
         ids = [one for one, place in self.files.items() if place == account]
         after = dict(part.split("=") for part in query.split("&") if part).get("after", "")
         begin = ids.index(after) + 1 if after else 0
-        page = [{"id": one} for one in ids[begin : begin + PAGE]]
+        page = [{"id": one, "by": self.makers.get(one)} for one in ids[begin : begin + PAGE]]
         more = begin + PAGE < len(ids)
         built_in = [] if after else [{"id": "built-in"}]
         return answer({"object": "list", "data": [*built_in, *page], "has_more": more}, self.status)
@@ -123,6 +125,7 @@ async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None
         {"file": named},
         {"file": {"a": [{}], "id": named}},
         {"files": ["file-1", named]},
+        {"files": [{"type": "self"}, {"id": named}]},
         {"x": [{"file": named}], "file": "file-9"},
         {"files": ["x" * 40] * 200 + [named], "padding": "y" * 200_000},
     ):
@@ -243,6 +246,33 @@ async def test_a_team_may_share_it(start: Start, vendor: Vendor) -> None:
     assert (await ask(aimux, f"files/{named}", BOB))[0] == 200
     assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps({"file": named}).encode()))[0] == 200
     assert await listed(aimux, BOB) == [named]
+
+
+class Made(StoredAnswer):
+    def makers(self, item: dict[str, Any]) -> tuple[str, ...]:
+        return (item["by"],) if item.get("by") else ()
+
+
+@BOTH_WAYS
+async def test_what_somebodys_thing_makes_by_itself_is_in_their_list(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a schedule's runs are, whose ids no answer to the user has told."""
+    monkeypatch.setattr(Plain, "meter", lambda *_: Made())
+    aimux = await start(users=USERS)
+    anns, bobs = await upload(aimux), await upload(aimux, BOB)
+    for number, maker in enumerate((anns, bobs, "file-of-nobody-1")):
+        vendor.files[f"file-made-{number}"], vendor.makers[f"file-made-{number}"] = "default", maker
+    await ask(aimux, "files/file-made-0")
+    assert await listed(aimux) == [anns, "file-made-0"]
+    assert await listed(aimux, BOB) == [bobs, "file-made-1"]
+    assert (await ask(aimux, "files/file-made-0", BOB))[0] == 404
+    await aimux.app.stop()
+    again = await start(users=USERS)
+    rows = DepositRows(again.app.database, shared=True)
+    again.app.gateway.storage = type(again.app.gateway.storage)(rows.deposits, rows.look_up)
+    vendor.files["file-made-3"], vendor.makers["file-made-3"] = "default", bobs
+    assert await listed(again, BOB) == [bobs, "file-made-1", "file-made-3"]
 
 
 async def test_without_users_everything_is_everybodys(start: Start, vendor: Vendor) -> None:

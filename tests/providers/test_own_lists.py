@@ -175,6 +175,9 @@ def test_what_something_has_made_is_its_owners_too() -> None:
     [
         ({"container": {"skills": [{"type": "custom", "skill_id": "skill_01"}], "id": "container_01"}}, 2),
         ({"a": [{"file_id": "file_01"}, {"file_id": "file_02"}]}, 2),
+        ({"vault_ids": ["vlt_01", "vlt_02"], "user_profile_id": "uprof_01"}, 3),
+        ({"inputs": [{"type": "sessions", "session_ids": ["sesn_01"]}]}, 1),
+        ({"multiagent": {"agents": ["agent_01", {"type": "agent", "id": "agent_02"}, {"type": "self"}]}}, 2),
     ],
 )
 def test_what_a_messages_request_names(body: dict[str, Any], ids: int) -> None:

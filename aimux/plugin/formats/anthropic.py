@@ -11,15 +11,15 @@ from multidict import istr
 from aimux.plugin.body import Body
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
+from aimux.plugin.formats.anthropic_stored import BatchResults, KeptAnswer
 from aimux.plugin.formats.anthropic_usage import read_usage, stored_container, stored_message
-from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
+from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, named_model, plain_path, sse_events
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
-from aimux.plugin.types import RELAY, Action, Over, RequestHead, Verdict
+from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
 from aimux.plugin.unnamed_answers import UnnamedAnswer
-from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,19 @@ _TEXTS = re.compile(rb'"(?:text|thinking|partial_json)": ?"([^"\\]*+(?>(?:\\.[^"
 """Keys of what is billed by the token. Signatures are not, nor is what citations quote."""
 _NOTHING_KEPT = ("/content", "/results", "/count_tokens", "/messages", "/complete")
 _REFERENCES = members(
-    "file_id", "container", "skill_id", "agent", "agent_id", "environment_id", "memory_store_id", "previous_message_id"
+    "file_id",
+    "container",
+    "skill_id",
+    "previous_message_id",
+    "user_profile_id",
+    "agent",
+    "agent_id",
+    "agents",
+    "predefined_agents",
+    "environment_id",
+    "memory_store_id",
+    "session_ids",
+    "vault_ids",
 )
 _BETA = istr("anthropic-beta")
 _THREADS = "message-threads-"
@@ -193,34 +205,6 @@ class ThreadedAnswer(MessagesAnswer):
 # --- what an account keeps --------------------------------------------------------------------------------------------
 
 
-class KeptAnswer(StoredAnswer):
-    def read(self, answer: dict[str, Any]) -> None:
-        super().read(answer)
-        if answer.get("type") == "message_batch" and self.stored:
-            self.begun = self.stored[0]
-        data = answer.get("data")
-        told = [answer, *(data if isinstance(data, list) else ())]
-        self.over = tuple(Over(one["id"], ()) for one in told if isinstance(one, dict) and _came_to_nothing(one))
-
-
-def _came_to_nothing(batch: dict[str, Any]) -> bool:
-    """Whether it has ended without any result that costs something: nobody will read them."""
-    counts = batch.get("request_counts")
-    ended = batch.get("processing_status") == "ended" and isinstance(batch.get("id"), str)
-    return ended and isinstance(counts, dict) and counts.get("succeeded") == 0
-
-
-class BatchResults(ResultsMeter):
-    def read(self, result: dict[str, Any]) -> Usage | None:
-        told = result.get("result")
-        message = told.get("message") if isinstance(told, dict) else None
-        if not isinstance(message, dict):
-            return None
-        usage = Usage()
-        read_usage(usage, message)
-        return usage
-
-
 def stored(request: RequestHead, status: int, content_type: str) -> Meter | None:
     """For an answer that may contain the id of a file, a batch, a skill …, or what a batch took."""
     if status >= 300 or request.method not in {"POST", "GET"}:
@@ -234,7 +218,8 @@ def stored(request: RequestHead, status: int, content_type: str) -> Meter | None
 
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
-    """`Provider.refers_to`: in the path, and the body's `file_id`s, container, skills and earlier answer."""
+    """`Provider.refers_to`: in the path, and the body's files, container, skills, earlier answer and what a managed
+    agent has."""
     return ids_in_path(request.path) + ids_in_body(body, _REFERENCES)
 
 

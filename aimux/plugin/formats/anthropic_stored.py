@@ -1,0 +1,77 @@
+"""What an account keeps with Anthropic: whose it is, and what it takes behind the answer that began it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from aimux.plugin.formats.anthropic_usage import read_usage
+from aimux.plugin.meters import ResultsMeter, StoredAnswer
+from aimux.plugin.types import Over
+from aimux.plugin.usage import Usage
+
+_ENDED = {"session": frozenset({"terminated"}), "dream": frozenset({"completed", "failed"})}
+"""What goes on by itself and tells the sum of what it took so far, and the `status` behind which that stays."""
+
+
+class KeptAnswer(StoredAnswer):
+    keys: ClassVar[tuple[str, ...]] = ("session_id",)  # of a deployment's run
+
+    def read(self, answer: dict[str, Any]) -> None:
+        super().read(answer)
+        kind = str(answer.get("type"))
+        if self.stored and (kind == "message_batch" or kind in _ENDED):
+            self.begun = self.stored[0]
+        elif kind == "deployment_run" and isinstance(session := answer.get("session_id"), str):
+            self.begun = session
+        self.stored += _outputs(answer)
+        self.over = tuple(over for one in (answer, *_objects(answer.get("data"))) if (over := _over(one)) is not None)
+
+    def makers(self, item: dict[str, Any]) -> tuple[str, ...]:
+        """A deployment's runs and their sessions, and the files of a session."""
+        scope = item.get("scope")
+        found = (item.get("deployment_id"), scope.get("id") if isinstance(scope, dict) else None)
+        return tuple(one for one in found if isinstance(one, str))
+
+
+def _outputs(dream: dict[str, Any]) -> tuple[str, ...]:
+    """The memory that a dream has written."""
+    written = [one.get("memory_store_id") for one in _objects(dream.get("outputs"))]
+    return tuple(one for one in written if isinstance(one, str))
+
+
+def _objects(told: object) -> list[dict[str, Any]]:
+    return [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+
+
+def _over(told: dict[str, Any]) -> Over | None:
+    """What a batch, a session or a dream says of what it took; None: nothing yet."""
+    one, kind = told.get("id"), str(told.get("type"))
+    if not isinstance(one, str):
+        return None
+    if kind in _ENDED:
+        whole = str(told.get("status")) in _ENDED[kind] or told.get("archived_at") is not None
+        return Over(one, (_running_sum(told),), whole)
+    ended, counts = told.get("processing_status") == "ended", told.get("request_counts")
+    nothing = ended and isinstance(counts, dict) and counts.get("succeeded") == 0
+    return Over(one, ()) if nothing else None  # nobody will read its results
+
+
+def _running_sum(told: dict[str, Any]) -> Usage:
+    """The whole of a session is told as its own agent's model's, though others may work for it."""
+    agent, used, usage = told.get("agent"), told.get("usage"), Usage()
+    model = agent.get("model") if isinstance(agent, dict) else told.get("model")
+    named: dict[str, Any] = model if isinstance(model, dict) else {"id": model}
+    where = {name: named.get(name) for name in ("speed", "inference_geo")}
+    read_usage(usage, {"model": named.get("id"), "usage": where | (used if isinstance(used, dict) else {})})
+    return usage
+
+
+class BatchResults(ResultsMeter):
+    def read(self, result: dict[str, Any]) -> Usage | None:
+        told = result.get("result")
+        message = told.get("message") if isinstance(told, dict) else None
+        if not isinstance(message, dict):
+            return None
+        usage = Usage()
+        read_usage(usage, message)
+        return usage
