@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 
 BETA = "anthropic-beta"
 OAUTH_BETA = "oauth-2025-04-20"
+_EVERY_KEYS = frozenset(
+    {"messages", "complete", "models", "files", "skills", "user_profiles"}
+    | {"agents", "deployments", "deployment_runs", "dreams", "environments", "memory_stores", "sessions", "vaults"}
+)
+"""What lies below `/v1` for every key of the API. An account with a key passes everything."""
+_CLOUD, _AGENTS = frozenset({"environments", "sessions"}), "managed-agents-"
 _DROP_KEY = frozenset({"x-api-key"})
 _DROP_BEARER = frozenset({"authorization"})
 _DROP_BEARER_AND_BETA = frozenset({"authorization", BETA})
@@ -147,7 +153,7 @@ class Claude(Provider):
         if not target.startswith("/v1/messages"):
             target = _tidy(target)
             if oauth:
-                _refuse_the_accounts_own(target)
+                _refuse_the_accounts_own(request, target)
         betas = headers.getall(BETA, None)
         if oauth:
             changed = {"authorization": "Bearer " + credential.secret}
@@ -253,14 +259,22 @@ def _tidy(target: str) -> str:
     return target
 
 
-def _refuse_the_accounts_own(target: str) -> None:
-    """With an OAuth token, these make API keys of the account, show its owner or change it. They are no one else's.
+def _refuse_the_accounts_own(request: RequestHead, target: str) -> None:
+    """A login opens all of its owner's Claude: their name and keys, their connectors to mail and the like, their cloud
+    sessions with access to their repositories, their consents. Only what Anthropic documents for every key is served.
 
-    `/api/hello` is Claude Code's probe for a connection.
+    `/api/hello` is Claude Code's probe for a connection. Claude Code's cloud sessions and remote control lie at the
+    paths of managed agents, which name a beta of their own.
     """
     segments = [part for part in unquote(target.partition("?")[0]).lower().split("/") if part]
-    if (segments[:1] == ["api"] and segments != ["api", "hello"]) or segments[:2] == ["v1", "oauth"]:
+    if not segments or segments == ["api", "hello"]:
+        return
+    served = segments[0] == "v1" and segments[1:2] and segments[1] in _EVERY_KEYS
+    if served and segments[1] in _CLOUD and ("bridge" in segments or _AGENTS not in request.headers.get(BETA, "")):
+        served = False
+    if not served:
         raise RequestRefused(
-            "aimux does not serve the endpoints that belong to the account itself (/api/…, /v1/oauth/…).",
+            "With a login, aimux serves Anthropic's documented API, and nothing that belongs to the account itself "
+            "(/api/…, /v1/oauth/…, /v1/code/…, its connectors and cloud sessions).",
             kind=ErrorKind.NOT_FOUND,
         )

@@ -118,19 +118,47 @@ def test_paths_pass_unchanged_but_for_bases_with_a_slash_or_a_version(
         "/v1/oauth/token",
         "/v1//oauth/token",
         "/v1/v1/oauth/token",
+        "/v1/code/sessions",
+        "/v1/%63ode/triggers",
+        "/v1/mcp_servers?limit=1000",
+        "/v1/environment_providers",
+        "/v1/privacy-consents",
+        "/v1/organizations/me",
+        "/v1/sessions",
+        "/v1/environments/env_01/work/poll",
+        "/v2/session_ingress/shttp/mcp/x",
     ],
 )
 def test_nobody_reaches_the_account_behind_a_login(claude: Claude, target: str) -> None:
-    """One of these answers with a new API key of the account, another with its owner's address."""
+    """One of these answers with a new API key of the account, another with its owner's address, others work with the
+    owner's mail and repositories."""
     with pytest.raises(RequestRefused) as caught:
         claude.prepare(request(target), OAUTH)
     assert caught.value.kind is ErrorKind.NOT_FOUND
+    if target.startswith("/v"):
+        assert claude.prepare(request(target), KEY).target
+
+
+@pytest.mark.parametrize("target", ["/v1/sessions", "/v1/environments", "/v1/environments/bridge", "/v1/code/sessions"])
+def test_managed_agents_are_no_cloud_sessions_of_claude_code(claude: Claude, target: str) -> None:
+    named = "files-api-2025-04-14, managed-agents-2026-04-01"
+    head = RequestHead("POST", target, CIMultiDict({"anthropic-beta": named}))
+    if target in {"/v1/sessions", "/v1/environments"}:
+        assert claude.prepare(head, OAUTH).target == target
+    else:
+        with pytest.raises(RequestRefused):
+            claude.prepare(head, OAUTH)
+    with pytest.raises(RequestRefused):
+        claude.prepare(RequestHead("POST", target, CIMultiDict({"anthropic-beta": "ccr-byoc-2025-07-29"})), OAUTH)
 
 
 def test_a_credential_goes_to_the_host_of_the_settings() -> None:
     """lessons.md #17: an OAuth token sent to a third-party host (litellm#42172)."""
     claude = Claude(Claude.Settings(base_url="https://proxy.example/anthropic/"))
-    assert claude.prepare(request("//evil.example/v1/messages"), OAUTH).base_url == "https://proxy.example/anthropic"
+    assert claude.prepare(request("//evil.example/v1/messages"), KEY).base_url == "https://proxy.example/anthropic"
+    assert claude.prepare(request("//v1/models"), OAUTH).base_url == "https://proxy.example/anthropic"
+    with pytest.raises(RequestRefused):
+        claude.prepare(request("//evil.example/v1/messages"), OAUTH)
 
 
 @pytest.mark.parametrize(
