@@ -69,7 +69,19 @@ _OUT_OF_EXTRA = re.compile(r"you(?:'|\u2019)re out of (?:extra usage|usage credi
 _NO_LONG_CONTEXT = re.compile(
     r"the long context beta is not (?:yet )?available for this (?:subscription|organization|account)\.?", re.IGNORECASE
 )
+# Codes that Anthropic documents: unlike messages, nobody else's words get into them.
+_SPENT_CODES = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})
+_CUSTOMERS = ("user_profile_", "linked_organization_")
+"""How codes begin that are about whoever the client has billed instead of the account."""
+_ENCRYPTION = ("cmek_key_", "cmek_context_")
 _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
+
+
+_HELD = Verdict(
+    Action.PARK,
+    "Anthropic has disabled the account's organization",
+    remedy="ask Anthropic's support, then enable the account again; or remove it",
+)
 
 
 def windows(headers: Headers) -> tuple[LimitWindow, ...]:
@@ -130,6 +142,8 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
     kind, message = anthropic.problem(body)
     if not (kind or message) and status in {401, 403}:
         return Verdict(Action.BACK_OFF, f"{status}, not in Anthropic's words: something in between refuses")
+    if status < 500 and (verdict := _by_code(anthropic.error_code(body), login)) is not None:
+        return verdict
     if status == 401 and message.lower().startswith(_CORS):
         return RELAY
     if status in {400, 401, 403} and _OAUTH_OFF.fullmatch(message):
@@ -166,13 +180,29 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
     return RELAY
 
 
+def _by_code(code: str, login: str) -> Verdict | None:
+    if code.startswith(_CUSTOMERS):
+        return RELAY
+    if code in _SPENT_CODES:  # a 429 without a time: until the month ends, or somebody raises it
+        return Verdict(
+            Action.COOL_DOWN,
+            "the account's own usage limit is reached",
+            until=time.time() + _NO_CREDIT_RECHECK,
+            remedy="ask for a higher limit in Anthropic's console",
+        )
+    if code == "organization_on_hold":
+        return _HELD
+    if code == "claude_code_key_creator_not_member":
+        remedy = f"have them added again and enable the account, make another key, or log in: {login}"
+        return Verdict(Action.PARK, "whoever made the account's key is not in its organization any more", remedy=remedy)
+    if code.startswith(_ENCRYPTION):
+        return Verdict(Action.BACK_OFF, "its workspace's encryption key can't be used")
+    return None
+
+
 def _refused(status: int, message: str, login: str) -> Verdict:
     if _DISABLED.fullmatch(message):
-        return Verdict(
-            Action.PARK,
-            "Anthropic has disabled the account's organization",
-            remedy="ask Anthropic's support, then enable the account again; or remove it",
-        )
+        return _HELD
     if _NO_CREDIT.fullmatch(message):
         return Verdict(
             Action.COOL_DOWN,

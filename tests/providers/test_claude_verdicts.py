@@ -256,6 +256,31 @@ def test_the_other_rows(claude: Claude, status: int, message: str, action: Actio
     assert claude.classify(status, CIMultiDict(), b"<html>").action in {action, between}
 
 
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize(
+    ("status", "code", "action"),
+    [
+        (403, "organization_on_hold", Action.PARK),
+        (401, "claude_code_key_creator_not_member", Action.PARK),
+        (429, "enforced_spend_limit_reached", Action.COOL_DOWN),
+        (400, "contract_spend_limit_reached", Action.COOL_DOWN),
+        (400, "cmek_key_disabled", Action.BACK_OFF),
+        (402, "linked_organization_spend_limit_reached", Action.RELAY),
+        (403, "user_profile_billing_not_authorized", Action.RELAY),
+        (400, "claude_code_version_too_old", Action.RELAY),
+        (404, "thread_not_found", Action.RELAY),
+    ],
+)
+def test_the_codes_of_errors(claude: Claude, status: int, code: str, action: Action) -> None:
+    """Anthropic advises against matching messages; and a customer whom the client has billed is not the account."""
+    error = {"type": "permission_error", "message": "Any words", "details": {"error_code": code}}
+    body = json.dumps({"type": "error", "error": error}).encode()
+    verdict = claude.classify(status, CIMultiDict(), body, model="claude-opus-5")
+    assert verdict.action is action
+    assert (verdict.until is not None) is (action is Action.COOL_DOWN)
+    assert bool(verdict.remedy) is (action in {Action.PARK, Action.COOL_DOWN})
+
+
 def test_what_is_refused_in_front_of_the_api_may_be_served_with_another_account(claude: Claude) -> None:
     """anthropics/claude-code#50411, can1357/oh-my-pi#9559: by region, or for some accounts alone."""
     raw = b'{"error":{"type":"forbidden","message":"Request not allowed"}}'
