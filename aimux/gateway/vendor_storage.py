@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,20 @@ class VendorStorage:
         place = self.deposits.place_of(references, targets)
         if place is None:
             return targets, selection
-        return place[0], selection if selection.pinned is not None else replace(selection, pinned=place[1])
+        if selection.pinned is not None:
+            return place[0], selection
+        pinned, (target,) = replace(selection, pinned=place[1]), place[0]
+        if self._only_replayed(references, target) and target.route.accounts.retry_after(pinned, time.time()) != 0:
+            return targets, selection
+        return place[0], pinned
+
+    def _only_replayed(self, references: tuple[str, ...], target: Target) -> bool:
+        """Whether all that is known of what a request names is sent again where it is missing."""
+        provider = target.route.provider
+        return bool(provider.replayed_ids) and all(
+            one.startswith(provider.replayed_ids) or self.deposits.find(provider.instance, [one]) is None
+            for one in references
+        )
 
     def refuse_others(self, call: Call, message: bytes) -> None:
         """Raises GatewayError (404) if a socket's message names something of another user's, as far as memory knows."""

@@ -129,6 +129,8 @@ class Judge:
             ids = references_of(route.provider, self._call.head, asked)
         if attempt.head.status == 400:
             ids = tuple(one for one in ids if one.encode() in answer)
+        if replayed := route.provider.replayed_ids:
+            ids = tuple(one for one in ids if not one.startswith(replayed))
         self.sought = ids
         return bool(ids)
 

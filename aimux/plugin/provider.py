@@ -230,6 +230,10 @@ class Provider:
         """
         return ids_in_path(request.path)
 
+    replayed_ids: ClassVar[str] = ""
+    """How ids begin of what clients send again, whole, as soon as they hear that it is not known; "": there are none.
+    While its account can't serve, such a request goes to another one, and it is looked for nowhere."""
+
     def lists(self, request: RequestHead) -> Lists:
         """Whether the answer is a list of what the account keeps, whoever made the items.
 

@@ -197,6 +197,8 @@ class Claude(Provider):
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
         return anthropic.refers_to(request, body)
 
+    replayed_ids = "msg_"  # of message threads, which end after five minutes, and earlier where Anthropic wants it
+
     def own_addresses(self, request: RequestHead) -> re.Pattern[bytes] | None:
         return anthropic.own_addresses(request)
 

@@ -11,7 +11,7 @@ import pytest
 from aimux.gateway.deposits import Deposit, Deposits
 
 from .answers import account_of, error, status_of
-from .conftest import Aimux, Start, Upstream, request
+from .conftest import Aimux, Plain, Start, Upstream, request
 
 NAMES = ("default", "two", "three", "four", "five")
 
@@ -151,4 +151,25 @@ async def test_a_limited_account_is_asked_too(start: Start, upstream: Upstream) 
     assert len([one for one in accounts.values() if one.state(2e9).status == "healthy"]) == 1
     assert await get(aimux, named) == 200
     aimux.app.gateway.storage.deposits = Deposits()
+    assert await get(aimux, named) == 200
+
+
+async def test_what_clients_send_again_holds_nobody_to_an_account_that_cant_serve(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Anthropic's message threads: `thread_not_found` has the client send the whole conversation."""
+    monkeypatch.setattr(Plain, "replayed_ids", "file-")
+    asked = vendor(upstream)
+    aimux = await start(accounts=NAMES)
+    named = await upload(aimux)
+    (holder,) = asked
+    del asked[:]
+    assert await get(aimux, named) == 200
+    assert asked == [holder]
+    del asked[:]
+    aimux.app.pools["plain"].accounts[holder].keep_off(9e9, 0.0, "limited")
+    assert await get(aimux, named) == 404
+    assert len(asked) == 1
+    assert holder not in asked, "and it is looked for nowhere else"
+    monkeypatch.setattr(Plain, "replayed_ids", "")
     assert await get(aimux, named) == 200
