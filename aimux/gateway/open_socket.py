@@ -14,7 +14,7 @@ from aimux.gateway.handshakes import RESTARTING
 from aimux.gateway.large_bodies import message_model
 from aimux.http.websocket import close_reason
 from aimux.metering.record import TURN, RequestRecord, new_id
-from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.errors import ErrorKind, GatewayError, RateLimited
 from aimux.plugin.meters import Meter
 from aimux.plugin.types import Action
 
@@ -60,6 +60,8 @@ class OpenSocket:
         """Of the turns that are under way."""
         self._admitted: RequestRecord | None = None
         """Of the turn that the message begins which goes on now."""
+        self._model = ""
+        """Of the turn that was over last."""
         self._begun = 0
         """Turns so far."""
         self._draining = False
@@ -102,11 +104,7 @@ class OpenSocket:
                 text = f"{MOST_TURNS} turns are under way on this socket: wait until one of them is over."
                 raise GatewayError(ErrorKind.RATE_LIMITED, text)
             if turn is not None and limiting.concerns(call.admitted):
-                turn.model = message_model(message, decisive=limiting.limits.policy.by_model)
-                eligibility = limiting.admit(turn, call.admitted, message, turn.time)
-                if eligibility is not None and eligibility.forbids(self._account, turn.model, turn.time):
-                    turn.error = eligibility.error
-                    raise eligibility.refusal(turn.provider, turn.time)
+                self._find_room(turn, message)
         except GatewayError as error:
             if turn is not None:
                 turn.status, turn.error = error.status, turn.error or error.kind.name.lower()
@@ -116,6 +114,15 @@ class OpenSocket:
             return False
         self._admitted = turn
         return True
+
+    def _find_room(self, turn: RequestRecord, message: bytes) -> None:
+        """Raises GatewayError."""
+        limiting = self._limiting
+        turn.model = turn.model or message_model(message, decisive=limiting.limits.policy.by_model)
+        eligibility = limiting.admit(turn, self._call.admitted, message, turn.time)
+        if eligibility is not None and eligibility.forbids(self._account, turn.model, turn.time):
+            turn.error = eligibility.error
+            raise eligibility.refusal(turn.provider, turn.time)
 
     def _begins(self, message: bytes) -> bool:
         if self._meter is None:
@@ -153,6 +160,8 @@ class OpenSocket:
         except Exception as error:  # as above
             self._drop(error)
             return None
+        if meter.unasked:
+            self._begin_unasked(meter.last)
         if (turn := self._turns.get(meter.last)) is not None:
             turn.bytes_out += len(message)
             if turn.ttfb is None:
@@ -201,9 +210,24 @@ class OpenSocket:
             attempts=1,
         )
 
+    def _begin_unasked(self, meter: Meter) -> None:
+        """The upstream goes on from the turn before with what its client has steered it by. Whoever has used up a
+        budget meanwhile is told so, and the socket ends: nothing else ends this turn."""
+        turn = self._turns[meter] = self._begin()
+        turn.model = self._model
+        self._answering = True  # the other account would know nothing of it
+        if not self._limiting.concerns(self._call.admitted):
+            return
+        try:
+            self._find_room(turn, b"")
+        except RateLimited:
+            return  # a matter of seconds
+        except GatewayError as error:
+            self.stop(error)
+
     def _over(self, meter: Meter, error: str) -> None:
         if (turn := self._turns.pop(meter, None)) is not None:
-            turn.duration = time.time() - turn.time
+            turn.duration, self._model = time.time() - turn.time, turn.model
             turn.usage = self._estimates.usage(turn, meter)
             if meter.stored and self._call.admitted.caller.own is None:
                 self._storage.deposits.learn(self._call, self._attempt, meter)

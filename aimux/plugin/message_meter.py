@@ -24,6 +24,8 @@ class MessageMeter(Meter):
     """
 
     ended = False
+    unasked = False
+    """The upstream's last message began a turn, see `begins_unasked`."""
     most_told: ClassVar[int] = 100
     """Lanes whose last turn is remembered: the client names them."""
 
@@ -51,6 +53,11 @@ class MessageMeter(Meter):
         """Whether the turn that this message begins goes on from the one before it in its lane."""
         return False
 
+    def begins_unasked(self, message: bytes) -> bool:
+        """Whether this message of the upstream's begins a turn though no message of the client's did: one that goes on
+        from the turn before it. Asked where none is under way in the message's lane."""
+        return False
+
     def lane(self, message: bytes) -> str:
         """The lane that a message of either side is in."""
         return ""
@@ -58,11 +65,7 @@ class MessageMeter(Meter):
     def asked(self, message: bytes) -> None:
         lane = self.lane(message)
         if self.begins(message):
-            self.complete = False
-            self.last = self._make()
-            if self._told and self.goes_on(message):
-                self.last.before = self._told.get(lane)
-            self._lanes.setdefault(lane, deque()).append(self.last)
+            self._begin(lane, goes_on=bool(self._told) and self.goes_on(message))
         else:
             self.last = self._turn(lane)
         self.last.asked(message)
@@ -70,6 +73,11 @@ class MessageMeter(Meter):
     def feed(self, data: bytes) -> None:
         """The upstream sent a message."""
         lane = self.lane(data)
+        # Without a lane it may be of any turn that is under way.
+        rests = not (self._lanes.get(lane) if lane else self._lanes)
+        self.unasked = rests and self.begins_unasked(data)
+        if self.unasked:
+            self._begin(lane, goes_on=True)
         turn = self.last = self._turn(lane)
         turn.feed(b"data:%b\n\n" % data.replace(b"\n", b" "))
         if turn.limits:
@@ -81,6 +89,13 @@ class MessageMeter(Meter):
             if turn.usage.total_input and (lane in self._told or len(self._told) < self.most_told):
                 self._told[lane] = turn.usage
             self._forget(turn)
+
+    def _begin(self, lane: str, *, goes_on: bool) -> None:
+        self.complete = False
+        self.last = self._make()
+        if goes_on:
+            self.last.before = self._told.get(lane)
+        self._lanes.setdefault(lane, deque()).append(self.last)
 
     def _turn(self, lane: str) -> SSEMeter:
         """The turn that is answered now in a lane. An upstream may leave the lane out: then the one that waits longest.

@@ -265,6 +265,37 @@ def test_a_large_message_is_searched_instead(told: dict[str, str], begins: bool)
     assert meter.begins(large) is begins, "what hides the word needs room, too"
 
 
+def test_an_answer_may_begin_another_by_itself() -> None:
+    """A client has steered it."""
+    meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
+    created, usage = b'{"type":"response.created","response":{}}', {"input_tokens": 4, "output_tokens": 2}
+    meter.asked(b'{"type":"response.create"}')
+    meter.feed(created)
+    assert not meter.unasked
+    steered = {"type": "response.incomplete", "response": {"usage": usage, "incomplete_details": {"reason": "steered"}}}
+    meter.feed(json.dumps(steered).encode())
+    assert (meter.ended, meter.complete) == (True, True)
+    meter.feed(b'{"type":"response.steer.pending"}')
+    assert (meter.unasked, meter.complete) == (False, True)
+    meter.feed(created)
+    assert (meter.unasked, meter.complete, meter.last.before) == (True, False, Usage("", 4, 2))
+    meter.feed(created)
+    assert not meter.unasked
+    meter.feed(json.dumps(steered | {"type": "response.completed"}).encode())
+    assert (meter.ended, meter.complete, meter.usage.output_tokens) == (True, True, 4)
+
+
+def test_of_another_lane_it_does_so_beside_what_is_under_way() -> None:
+    meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
+    for stream in (b"a", b"b"):
+        meter.asked(b'{"type":"response.create","stream_id":"%b"}' % stream)
+    meter.feed(b'{"type":"response.completed","response":{},"stream_id":"a"}')
+    meter.feed(b'{"type":"response.created","response":{}}')
+    assert not meter.unasked, "it may be the other's"
+    meter.feed(b'{"type":"response.created","response":{},"stream_id":"a"}')
+    assert meter.unasked
+
+
 def test_a_streams_id_is_kept_no_longer_than_need_be() -> None:
     meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
     asked = json.dumps({"type": "response.create", "stream_id": "x" * 100_000}).encode()

@@ -234,6 +234,10 @@ class ResponsesSocket(MessageMeter):
     def tells_nothing(self, message: bytes) -> bool:
         return (kind := _KIND.match(message)) is not None and kind[1].decode() in PREAMBLE
 
+    def begins_unasked(self, message: bytes) -> bool:
+        """What a client steers an answer with goes into another one, which begins when the first is over."""
+        return (kind := _KIND.match(message)) is not None and kind[1] == b"response.created"
+
     def goes_on(self, message: bytes) -> bool:
         return _GOES_ON.search(message) is not None
 
