@@ -84,7 +84,9 @@ class Judge:
 
     async def _opening(self, attempt: Attempt) -> Verdict:
         """An error can hide in a 200's stream, which may also end before its first content: until then it can still be
-        retried."""
+        retried. One that a GET listens to made nothing, and may have nothing to tell for long: it passes at once."""
+        if self._call.head.method != "POST":
+            return RELAY
         head, provider, exchange = attempt.head, attempt.route.provider, attempt.exchange
         preview = Preview(head.coding, HELD_BACK)
         verdict: Verdict | None = None
@@ -107,8 +109,6 @@ class Judge:
 
     def _goes_on(self, attempt: Attempt, start: bytes) -> bool:
         """Whether what a stream tells of goes on behind it, so that another attempt would make it twice."""
-        if self._call.head.method != "POST":
-            return True
         head = attempt.head
         meter = attempt.route.provider.meter(self._call.head, head.status, head.headers)
         if meter is None:

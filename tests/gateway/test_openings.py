@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aimux.gateway import verdicts
 from aimux.http.framing import chunk
 from aimux.plugin import Action, Verdict
 
@@ -86,6 +87,29 @@ async def test_a_stream_that_ends_before_its_content_is_left_for_the_next_accoun
     assert asked == ["default", "two"]
     assert state(aimux, "default") == "healthy"
     assert aimux.app.gateway.pool.active_exchanges == 0
+
+
+async def test_a_stream_that_is_listened_to_begins_at_once(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent's session that waits for its user: SDKs open the stream of its events before they send any."""
+    monkeypatch.setattr(verdicts, "OPENING_SECONDS", 60.0)
+    heard = asyncio.Event()
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await upstream.read(reader):
+            writer.write(SSE)
+            await heard.wait()
+            writer.write(chunk(DONE) + b"0\r\n\r\n")
+
+    upstream.script = run
+    aimux = await start()
+    reader, writer = await aimux.connect()
+    writer.write(request("/plain/v1/sessions/s/events", method="GET", body=b""))
+    async with asyncio.timeout(10):
+        assert status_of(await reader.readuntil(b"\r\n\r\n")) == 200
+        heard.set()
+        assert DONE in await reader.read()
 
 
 async def test_unless_what_it_tells_of_goes_on(
