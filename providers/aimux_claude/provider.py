@@ -43,7 +43,9 @@ _EVERY_KEYS = frozenset(
     {"messages", "complete", "models", "files", "skills", "user_profiles"}
     | {"agents", "deployments", "deployment_runs", "dreams", "environments", "memory_stores", "sessions", "vaults"}
 )
-"""What lies below `/v1` for every key of the API. An account with a key passes everything."""
+"""What lies below `/v1` for every key of the API. An account with a key passes everything but …"""
+_ORGANIZATION = ("organizations", "compliance")
+"""… what a personal or a service account's key opens besides: its organization's people, keys and bills."""
 _CLOUD, _AGENTS = frozenset({"environments", "sessions"}), "managed-agents-"
 _DROP_KEY = frozenset({"x-api-key"})
 _DROP_BEARER = frozenset({"authorization"})
@@ -152,8 +154,7 @@ class Claude(Provider):
         oauth = credential.kind == "oauth"
         if not target.startswith("/v1/messages"):
             target = _tidy(target)
-            if oauth:
-                _refuse_the_accounts_own(request, target)
+            _refuse_the_accounts_own(request, target, oauth=oauth)
         betas = headers.getall(BETA, None)
         if oauth:
             changed = {"authorization": "Bearer " + credential.secret}
@@ -261,7 +262,7 @@ def _tidy(target: str) -> str:
     return target
 
 
-def _refuse_the_accounts_own(request: RequestHead, target: str) -> None:
+def _refuse_the_accounts_own(request: RequestHead, target: str, *, oauth: bool) -> None:
     """A login opens all of its owner's Claude: their name and keys, their connectors to mail and the like, their cloud
     sessions with access to their repositories, their consents. Only what Anthropic documents for every key is served.
 
@@ -271,12 +272,14 @@ def _refuse_the_accounts_own(request: RequestHead, target: str) -> None:
     segments = [part for part in unquote(target.partition("?")[0]).lower().split("/") if part]
     if not segments or segments == ["api", "hello"]:
         return
-    served = segments[0] == "v1" and segments[1:2] and segments[1] in _EVERY_KEYS
-    if served and segments[1] in _CLOUD and ("bridge" in segments or _AGENTS not in request.headers.get(BETA, "")):
+    resource = segments[1] if segments[0] == "v1" and len(segments) > 1 else ""
+    served = resource in _EVERY_KEYS if oauth else resource not in _ORGANIZATION
+    if oauth and resource in _CLOUD and ("bridge" in segments or _AGENTS not in request.headers.get(BETA, "")):
         served = False
     if not served:
         raise RequestRefused(
-            "With a login, aimux serves Anthropic's documented API, and nothing that belongs to the account itself "
-            "(/api/…, /v1/oauth/…, /v1/code/…, its connectors and cloud sessions).",
+            "aimux serves Anthropic's documented API, and nothing that belongs to the account itself: neither its "
+            "organization (/v1/organizations/…) nor what a login opens (/api/…, /v1/oauth/…, /v1/code/…, connectors, "
+            "cloud sessions).",
             kind=ErrorKind.NOT_FOUND,
         )
