@@ -291,13 +291,29 @@ def test_only_who_may_see_everything_hears_where_the_database_is(site: Site, awa
         assert (status, "database" in text, "/srv" in text) == (500, True, False)
 
 
-def test_a_database_that_hangs_keeps_nobody_waiting(site: Site, away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_database_that_hangs_keeps_nobody_waiting(
+    site: Site, away: Away, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """Whether or not it has been noticed."""
+
     async def hang(_pool: AccountPool) -> None:
         await asyncio.Event().wait()
 
+    @asynccontextmanager
+    async def silent(*_topics: str) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
     _, ada = site.sign_in(token=TOKENS["ada"])
+    monkeypatch.setattr(parts, "PATIENCE", 0)
+    monkeypatch.setattr(parts, "LESS", 0)
+    monkeypatch.setattr(AccountPool, "load", hang)
     with away():
-        monkeypatch.setattr(parts, "PATIENCE", 0)
-        monkeypatch.setattr(AccountPool, "load", hang)
+        for name in ("read", "write"):
+            monkeypatch.setattr(away.database, name, silent)
+        if not known:
+            monkeypatch.setattr(away.database, "_failed", None)
         status, _, text = site.send("GET", "/dashboard/accounts", cookie=ada)
         assert (status, "claude/default" in text) == (200, True)
+        assert site.sign_in(token=TOKENS["gus"])[0] == 303

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -52,9 +53,9 @@ operation = Table()
 async def list_accounts(parts: Parts, query: AccountQuery) -> AccountPage:
     """As the files are now, by provider and name."""
     pools = parts.pools.values() if query.provider is None else [parts.pool(query.provider)]
+    await asyncio.gather(*map(parts.look, pools))
     found = []
     for pool in pools:
-        await parts.look(pool)
         links = await parts.vault.links(pool.provider.instance, pool.provider.credential_file)
         same = twins(pool.accounts)
         found += [

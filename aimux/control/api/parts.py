@@ -34,11 +34,18 @@ if TYPE_CHECKING:
     from aimux.people.upkeep import Uses
     from aimux.plugin import Http
     from aimux.relay.pool import Pool
+    from aimux.storage import Database
 
 
-PATIENCE = 1.0
-"""Seconds that who only reads waits for accounts while something is wrong with the database: a server that hangs would
-let each provider wait for ten."""
+PATIENCE = 3.0
+"""Seconds that who only reads waits for a database that he can do without: one that hangs lets wait for a minute …"""
+LESS = 1.0
+"""… and where something is known to be wrong with it."""
+
+
+def patience(database: Database) -> asyncio.Timeout:
+    """For a block that can do without the database."""
+    return asyncio.timeout(PATIENCE if database.trouble is None else LESS)
 
 
 @dataclass(slots=True)
@@ -87,9 +94,8 @@ class Parts:
 
     async def look(self, pool: AccountPool) -> None:
         """Look for accounts, for who only reads: those that are known while the database is away. Raises VaultError."""
-        patience = PATIENCE if self.people.database.trouble is not None else None
         with contextlib.suppress(Away, TimeoutError):
-            async with asyncio.timeout(patience):
+            async with patience(self.people.database):
                 await pool.load()
 
     async def account(self, provider: str, name: str, *, changes: bool = True) -> tuple[AccountPool, Account]:

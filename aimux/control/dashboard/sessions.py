@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from aimux.control.api.parts import patience
 from aimux.control.principal import ADMIN_KEY, Principal, Role
 from aimux.people.tokens import digest
 from aimux.storage import StorageError
@@ -36,8 +37,6 @@ USED_AGAIN = 300
 """Seconds after which a session's last use is written again."""
 MOST_REMEMBERED = 1000
 """Sessions for which a node needs no database: those that were used last."""
-PATIENCE = 1.0
-"""Seconds that one such waits for a database in which something is wrong: a server that is off may let wait for ten."""
 MACHINE = ""
 """The user of a session that was opened with the machine's own key, or by a link made with it."""
 
@@ -154,14 +153,15 @@ class Sessions:
         from aimux.storage.schema.people import sessions
 
         values = {"used_at": row.used_at, "address": row.address}
-        with contextlib.suppress(StorageError):  # if it can't be written, it can still be read, and that is enough
-            async with self._database.write() as connection:
+        # If it can't be written, it can still be read, and that is enough.
+        with contextlib.suppress(StorageError, TimeoutError):
+            async with self._patience(row), self._database.write() as connection:
                 await connection.execute(sessions.update().where(sessions.c.sha256 == row.sha256).values(values))
             self._remember(row)
 
     def _patience(self, remembered: Row | None) -> asyncio.Timeout:
-        """How long to wait for the database, if it is not needed and something is wrong with it."""
-        return asyncio.timeout(PATIENCE if remembered is not None and self._database.trouble is not None else None)
+        """How long to wait for the database: as long as it takes, if it is needed."""
+        return asyncio.timeout(None) if remembered is None else patience(self._database)
 
     def _remember(self, row: Row) -> None:
         self._remembered.pop(row.sha256, None)
