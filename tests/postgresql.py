@@ -8,6 +8,7 @@ test on both engines, None for SQLite.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import os
@@ -29,9 +30,11 @@ MISSING = "no PostgreSQL server is installed (Debian: apt-get install postgresql
 class Server:
     """A cluster of its own in a temporary folder, on a Unix socket; nothing of it is synced to the disk."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, *, of: Server | None = None, **settings: str) -> None:
+        """`of`: a standby of that one, which follows it until `promote`."""
         self.folder = folder
         self._programs = programs
+        self._settings = settings
         self.user: str | None = None
         """Whose the folder is, and who runs the server: None, whoever runs the tests."""
         if os.geteuid() == 0:  # which PostgreSQL refuses
@@ -39,8 +42,12 @@ class Server:
             shutil.chown(folder, self.user)
         self._names = (f"test{number}" for number in itertools.count(1))
         self._process: subprocess.Popen[bytes] | None = None
-        options = ["--auth=trust", "--username=aimux", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        self._run("initdb", *options, "--pgdata", str(folder / "data"))
+        options = ["--no-sync", "--pgdata", str(folder / "data")]
+        if of is None:
+            self._run("initdb", *options, "--auth=trust", "--username=aimux", "--encoding=UTF8", "--locale=C")
+        else:
+            of_it = ["--dbname", of.url("postgres"), "--write-recovery-conf", "--checkpoint=fast"]
+            self._run("pg_basebackup", *options, *of_it)
 
     def start(self) -> None:
         """Start, or start again."""
@@ -51,6 +58,7 @@ class Server:
             "synchronous_commit": "off",
             "full_page_writes": "off",
             "shared_buffers": "32MB",
+            **self._settings,
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
@@ -68,10 +76,10 @@ class Server:
             assert time.monotonic() < deadline, "PostgreSQL does not come up"
             time.sleep(0.02)
 
-    def stop(self) -> None:
-        """End it; open connections are cut."""
+    def stop(self, sig: signal.Signals = signal.SIGINT) -> None:
+        """End it; open connections are cut. SIGQUIT is a crash: nothing more is written, or sent to a standby."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(sig)
             try:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
@@ -125,7 +133,7 @@ class Server:
             lines = (self.folder / "data" / "postmaster.pid").read_text().split()
         except FileNotFoundError:
             return False
-        return lines[-1:] == ["ready"]
+        return lines[-1:] in (["ready"], ["standby"])
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -161,9 +169,9 @@ def programs() -> Path | None:
     return Path(found).resolve().parent if found else None
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    """The server."""
+@contextlib.contextmanager
+def running(*, of: Server | None = None, **settings: str) -> Iterator[Server]:
+    """A server; `of`: a standby of that one."""
     found = programs()
     if found is None:
         if os.environ.get("CI"):
@@ -171,7 +179,7 @@ def postgresql() -> Iterator[Server]:
         pytest.skip(MISSING)
     folder = Path(tempfile.mkdtemp(prefix="aimux-pg-"))  # short: a socket's path has 107 characters at most
     try:
-        server = Server(found, folder)
+        server = Server(found, folder, of=of, **settings)
         try:
             server.start()
             yield server
@@ -179,6 +187,13 @@ def postgresql() -> Iterator[Server]:
             server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """The server."""
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
