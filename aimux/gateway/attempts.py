@@ -359,9 +359,10 @@ class Attempts:
     # --- when nothing worked --------------------------------------------------------------------------------------
 
     def _doubtful(self, attempt: Attempt) -> bool:
-        """A client that is told 401 gives up, and asks its user to sign in: only where no account was out of reach, so
-        that another attempt might go well."""
-        return attempt.head.status == 401 and self._unreached is not None
+        """A client that is told 401 gives up, and asks its user to sign in: only where no account was out of reach, or
+        could not be renewed for now, so that another attempt might go well."""
+        later = self._unreached is not None or isinstance(self._cause, RefreshUnavailable)
+        return attempt.head.status == 401 and later
 
     def _settle(self, attempt: Attempt) -> Attempt:
         """The last real answer, with the time at which some account is free again.

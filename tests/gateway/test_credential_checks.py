@@ -11,7 +11,7 @@ import pytest
 
 from aimux.accounts.account import Renewal
 from aimux.gateway import credential_checks
-from aimux.plugin import Credential
+from aimux.plugin import Credential, RefreshUnavailable
 
 from .answers import OK, account_of, body_of, error, state, status_of
 from .conftest import SECRET, Aimux, Start, Upstream, request
@@ -116,6 +116,27 @@ async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is
     monkeypatch.setattr(account, "renewer", renewal)
     assert status_of(await aimux.send(request())) == 200
     assert state(aimux, "default") == ("healthy" if serves else "parked")
+
+
+async def test_one_that_is_refused_and_cannot_be_renewed_for_now_is_no_401_to_the_client(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom a client tells to sign in again can do nothing; in some seconds there may be another credential."""
+    answering(upstream, cheapest=REFUSED)
+    aimux = await start()
+    account = aimux.app.pools["plain"].accounts["default"]
+    account.publish(Credential("oauth", SECRET, refresh_token="refresh"), time.time())
+
+    async def renew(rejected: Credential | None = None) -> Credential:
+        account.keep_off(time.time() + 5, time.time(), "the token endpoint answered 500")
+        raise RefreshUnavailable("the token endpoint answered 500")
+
+    renewal = create_autospec(Renewal, instance=True, trouble=("", ""), refused=False)
+    renewal.renew.side_effect = renew
+    monkeypatch.setattr(account, "renewer", renewal)
+    answer = await odd_one(aimux)
+    assert (status_of(answer), b"retry-after: 5" in answer) == (503, True)
+    assert b"can't be renewed for now" in body_of(answer)
 
 
 async def test_one_that_has_served_does_not_and_others_go_on(start: Start, upstream: Upstream) -> None:
