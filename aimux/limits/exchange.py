@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from aimux.limits.shares import Piece, Place
+from aimux.limits.shares import KEPT, PERIOD, Piece, Place
 from aimux.storage import StorageError
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ IDLE_SECONDS = 15.0
 """After so long without a request, a node returns its piece of a budget."""
 OVERLAP = 3_000
 """Milliseconds for which what was read is read once more: a transaction's rows are seen when it is committed."""
-KEPT = 40 * 86_400_000
-"""Milliseconds after its start for which a window's rows are kept."""
 GONE = 3_600_000
 """Milliseconds for which rows are kept of what has no window."""
 PRUNE_ROUNDS = 3600
@@ -142,7 +140,7 @@ class Exchange:
         self, wanting: Iterable[Shared], leaving: Iterable[Shared], rolling: Mapping[Told, int], now: float
     ) -> dict[Shared, tuple[Place, int]]:
         """Hear what the others have, and take pieces of what they leave. One node at a time."""
-        from sqlalchemy import and_, delete, or_, select, text
+        from sqlalchemy import and_, case, delete, func, or_, select, text
         from sqlalchemy.dialects.postgresql import insert
 
         from aimux.storage.schema.limits import limit_shares as shares
@@ -173,11 +171,12 @@ class Exchange:
                 put = put.on_conflict_do_update(index_elements=[*shares.primary_key], set_=fresh)
                 await connection.execute(put, [dict(zip(names, row, strict=True)) for row in values])
             if self._claims.round % PRUNE_ROUNDS == 0:
-                over = and_(shares.c.start > 0, shares.c.start < at - KEPT)
+                period = func.substring(shares.c.counter, PERIOD)
+                over = and_(shares.c.start > 0, shares.c.start < at - case(KEPT, value=period, else_=KEPT["month"]))
                 gone = and_(shares.c.start == 0, shares.c.heard_at < at - GONE)
                 await connection.execute(delete(shares).where(or_(over, gone)))
+                self._claims.forget(at)
         self._seen = at
-        self._claims.forget(at - KEPT)
         return taken
 
     def _compare(self, ahead: float) -> None:

@@ -20,6 +20,7 @@ or gets from whoever finds its spill file, counts once.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -33,6 +34,12 @@ LATELY_SECONDS = 30.0
 has of it."""
 LOST_SECONDS = 3600.0
 """A node that has not been heard of for so long gets nothing more: what it had left goes back."""
+DAY = 86_400_000
+KEPT = {"day": 3 * DAY, "week": 10 * DAY, "month": 40 * DAY}
+"""Milliseconds after its start for which what is known of a window is kept: some days longer than it lasts, for clocks
+that are wrong and for what the ledger gets late."""
+PERIOD = r'^\["[a-z]*", "(?:[^"\\]|\\.)*", "[a-z]+_per_([a-z]+)"'
+"""Finds it in a counter's name (sums.py), in the database too: an owner's or a model's name may hold anything."""
 
 
 class Place(NamedTuple):
@@ -143,9 +150,9 @@ class Claims:
         else:
             known[node] = known[node]._replace(used=piece.used)
 
-    def forget(self, before: int) -> None:
-        """Windows that began before then are over."""
-        for place in [place for place in self._others if 0 < place.start < before]:
+    def forget(self, at: int) -> None:
+        """What has been over for long at that time (milliseconds)."""
+        for place in [place for place in self._others if 0 < place.start < at - _kept(place)]:
             del self._others[place]
 
     def gone(self, place: Place) -> int:
@@ -160,3 +167,8 @@ class Claims:
 
     def share(self, place: Place, whole: int, gone: int) -> int:
         return next_share(whole, gone, self._others.get(place, {}).values(), self.clock(), nodes=self.nodes)
+
+
+def _kept(place: Place) -> int:
+    found = re.match(PERIOD, place.counter)
+    return KEPT.get(found[1] if found is not None else "", KEPT["month"])

@@ -11,7 +11,9 @@ from aimux.config.limits import Limits as Section
 from aimux.limits import Lease, Refusal, Who
 from aimux.limits.exchange import IDLE_SECONDS, LOCK
 from aimux.limits.history import History
-from aimux.limits.shares import LATELY_SECONDS
+from aimux.limits.rules import ANYTHING, Key, Owner, Scope
+from aimux.limits.shares import LATELY_SECONDS, Place
+from aimux.limits.sums import place_of
 from aimux.metering.flattener import Flattener
 from aimux.metering.prices import Prices
 from aimux.metering.rows import Row
@@ -82,18 +84,27 @@ async def test_what_a_node_does_not_use_for_a_while_is_the_others(node: Node, pa
 
 
 async def test_what_is_long_over_is_forgotten(node: Node) -> None:
-    """Windows after the longest there is, and what has no window as soon as nobody believes it any longer."""
-    first, now, day = await node(), int(time.time() * 1000), 86_400_000
-    there = {"old": now - 41 * day, "young": now - 39 * day, "silent": 0, "heard": 0}
-    heard = {"silent": now - 2 * 3_600_000}
+    """Windows some days after their end, and what has no window as soon as nobody believes it any longer."""
+    first, now, day, name = await node(), int(time.time() * 1000), 86_400_000, 'a", "tokens_per_day" \\'
+    old, young = list[Place](), list[Place]()
+    silent = place_of(Key(Owner("user", "silent"), "requests_per_minute", ANYTHING), 0)
+    for period, days in (("day", 3), ("week", 10), ("month", 40)):
+        for limit in (f"tokens_per_{period}", f"cost_per_{period}"):
+            key = Key(Owner("user", name), limit, Scope("claude", "x_per_month"))
+            old.append(place_of(key, now / 1000 - (days + 1) * 86400))
+            young.append(place_of(key, now / 1000 - (days - 1) * 86400))
+    young.append(silent._replace(counter=silent.counter.replace("silent", "heard")))
+    young.append(Place("of another version", now - 39 * day))
+    old.append(Place("of another version", now - 41 * day))
     async with first.database.write() as connection:
-        for name, start in there.items():
-            row = {"counter": name, "start": start, "node": "other", "share": 0, "used": 1, "gone": 1}
-            await connection.execute(limit_shares.insert().values(**row, heard_at=heard.get(name, now)))
+        for place in (*old, *young, silent):
+            heard = now - 2 * 3_600_000 if place == silent else now
+            row = {**place._asdict(), "node": "other", "share": 0, "used": 1, "gone": 1, "heard_at": heard}
+            await connection.execute(limit_shares.insert().values(row))
     await node()
     async with first.database.read() as connection:
-        left = {row.counter for row in await connection.execute(limit_shares.select())}
-    assert left & there.keys() == {"young", "heard"}
+        left = {Place(row.counter, row.start) for row in await connection.execute(limit_shares.select())}
+    assert left & {*old, *young, silent} == {*young}
 
 
 async def test_a_node_that_comes_later_knows_what_was_used_and_counts_it_once(node: Node) -> None:

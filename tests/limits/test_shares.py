@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from aimux.limits.history import History, Told, Use
 from aimux.limits.leases import Limits, Refusal
-from aimux.limits.rules import EVERYBODY, Policy, Rule, Who
+from aimux.limits.rules import ANYTHING, EVERYBODY, Key, Owner, Policy, Rule, Who
 from aimux.limits.shares import LATELY_SECONDS, LOST_SECONDS, Claims, Piece, Place, next_share
-from aimux.limits.sums import Lease
+from aimux.limits.sums import Lease, place_of
 from aimux.limits.windows import bounds
 
 NOW = 1_792_000_000.0
@@ -106,6 +106,23 @@ def test_a_node_is_as_old_as_what_it_said_last_however_often_that_is_read() -> N
         clock[0] = at
         claims.heard(place, "other", Piece(0, 0, 7, stamp, at))
         assert claims.gone(place) == gone
+
+
+def test_what_others_used_of_windows_that_are_long_over_is_forgotten() -> None:
+    """By the period's length: of 2,000 people's days one month took 100 MB."""
+    claims, piece = Claims(), Piece(0, 1, 1, 1, 0.0)
+    places = {
+        (period, days): place_of(Key(Owner("user", '\\"_per_day"'), f"cost_per_{period}", ANYTHING), NOW - days * 86400)
+        for period, kept in (("day", 3), ("week", 10), ("month", 40))
+        for days in (kept - 1, kept + 1)
+    }
+    places["open", 0] = place_of(Key(EVERYBODY, "concurrent_requests", ANYTHING), 0)
+    places["of another version", 39] = Place("x", int((NOW - 39 * 86400) * 1000))
+    for place in places.values():
+        claims.heard(place, "other", piece)
+    claims.forget(int(NOW * 1000))
+    known = [name for name, place in places.items() if claims.gone(place)]
+    assert known == [("day", 2), ("week", 9), ("month", 39), ("open", 0), ("of another version", 39)]
 
 
 def test_what_was_used_before_counts_once_for_all() -> None:
