@@ -285,6 +285,23 @@ def test_an_answer_may_begin_another_by_itself() -> None:
     assert (meter.ended, meter.complete, meter.usage.output_tokens) == (True, True, 4)
 
 
+def test_an_answer_goes_on_behind_an_error_that_is_not_about_it() -> None:
+    """Else whoever sends what the upstream does not know, in the middle of each turn, takes them for nothing."""
+    meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
+    done = {"type": "response.completed", "response": {"id": "resp_1A", "usage": {"input_tokens": 4}}}
+    meter.asked(b'{"type":"response.create"}')
+    meter.feed(b'{"type":"response.created","response":{"id":"resp_1A"}}')
+    meter.feed(b'{"type":"error","status":400,"error":{"message":"Unknown event."}}')
+    assert meter.complete
+    meter.feed(b'{"type":"response.output_text.delta","delta":"x"}')
+    assert meter.complete
+    meter.feed(json.dumps(done).encode())
+    assert (meter.unasked, meter.ended, meter.complete, meter.usage.total_input) == (True, True, True, 4)
+    for last in (done, done | {"type": "response.done"}, {"type": "response.completed", "response": {}}):
+        meter.feed(json.dumps(last).encode())
+        assert not meter.unasked, "it was told before, or nobody knows"
+
+
 def test_of_another_lane_it_does_so_beside_what_is_under_way() -> None:
     meter = openai_meters.ResponsesSocket(openai_meters.ResponsesStream)
     for stream in (b"a", b"b"):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, ClassVar
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimux.plugin.formats.openai_problems import PREAMBLE
 from aimux.plugin.formats.openai_usage import read_usage, stored_response, told_over
 from aimux.plugin.message_meter import MessageMeter
-from aimux.plugin.meters import JSONMeter, SSEMeter
+from aimux.plugin.meters import EDGE, JSONMeter, SSEMeter
 from aimux.plugin.reading import json_object, object_behind
 from aimux.plugin.types import Over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LAST_TYPES = ("response.completed", "response.incomplete", "response.failed", "response.done")
 """The last one is what some upstreams, and ChatGPT's own at times, call all three: its response has the status."""
 _LAST_EVENTS = frozenset(kind.encode() for kind in _LAST_TYPES)
+_WHOLE = (b"response.completed", b"response.incomplete")
 _FAILED = ("failed", "cancelled")
 _BACKGROUND = re.compile(rb'"(background|instructions|metadata|prompt|text|tool_choice|tools)"\s*:\s*(true)?')
 """The upstream's own field comes before any object of the client's, which may have such a key."""
@@ -218,8 +223,12 @@ _STREAM = re.compile(rb'"stream_id"\s*:\s*("(?:[^"\\]|\\.)*")')
 class ResponsesSocket(MessageMeter):
     """A Responses socket: a turn for each `response.create`, a lane for each `stream_id`."""
 
-    _streams = False
-    """The client has named a stream."""
+    def __init__(self, turn: Callable[[], SSEMeter]) -> None:
+        super().__init__(turn)
+        self._streams = False
+        """The client has named a stream."""
+        self._told_ids: deque[bytes] = deque(maxlen=self.most_told)
+        """Of the answers that were over last: some upstreams tell of an end twice."""
 
     def begins(self, message: bytes) -> bool:
         if _CREATES.match(message):
@@ -235,8 +244,19 @@ class ResponsesSocket(MessageMeter):
         return (kind := _KIND.match(message)) is not None and kind[1].decode() in PREAMBLE
 
     def begins_unasked(self, message: bytes) -> bool:
-        """What a client steers an answer with goes into another one, which begins when the first is over."""
-        return (kind := _KIND.match(message)) is not None and kind[1] == b"response.created"
+        """What a client steers an answer with goes into another one, which begins when the first is over. And an answer
+        goes on behind an error that was about something else, such as a message that the upstream does not know: its
+        end is found here if it was not told before."""
+        kind = _KIND.match(message)
+        if kind is None or kind[1] == b"response.created":
+            return kind is not None
+        one = _RESPONSE_ID.search(message, 0, EDGE) if kind[1] in _WHOLE else None
+        return one is not None and one[1] not in self._told_ids
+
+    def feed(self, data: bytes) -> None:
+        super().feed(data)
+        if self.ended and (one := _RESPONSE_ID.search(data, 0, EDGE)):
+            self._told_ids.append(one[1])
 
     def goes_on(self, message: bytes) -> bool:
         return _GOES_ON.search(message) is not None

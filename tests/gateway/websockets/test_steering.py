@@ -84,6 +84,22 @@ async def test_what_goes_on_from_a_steered_answer_has_a_record(begin: Begin, far
     assert turns_of(aimux) == [("0+0+0/5", "200", "-"), ("0+0+0/50", "200", "-")]
 
 
+async def test_so_has_what_goes_on_behind_an_error_about_something_else(begin: Begin, far: Far) -> None:
+    async def serve(server: ServerConnection) -> None:
+        await server.recv()
+        await server.send(json.dumps({"done": 1, "tokens": 0, "type": "error"}))
+        await server.send(json.dumps({"type": "response.completed", "id": "resp_1A", "done": 1, "tokens": 5}))
+        await server.send(json.dumps({"type": "response.completed", "id": "resp_1A", "done": 1, "tokens": 5}))
+
+    far.serve = serve
+    aimux = await begin()
+    async with socket(aimux, headers=LANES) as client:
+        await client.send(create())
+        await told(client, 3)
+    await ended(aimux)
+    assert turns_of(aimux) == [("0+0+0/0", "200", "-"), ("0+0+0/5", "200", "-")]
+
+
 async def test_until_that_is_over_the_socket_stays(begin: Begin, far: Far) -> None:
     far.serve = steered = Steered()
     steered.go_on.clear()
