@@ -71,6 +71,13 @@ class Setting:
         """By the names that the configuration gives them."""
         return provider_instances(self._load({"providers"}), self.plugins.providers)
 
+    def provider(self, name: str) -> Provider:
+        """The one that a person named. Ends the command if there is none."""
+        if (found := self.providers.get(name)) is None:
+            there = ", ".join(self.providers) or "none"
+            raise click.UsageError(f"There is no provider {name!r}; there are: {there}.")
+        return found
+
     @cached_property
     def whole(self) -> Config:
         """The whole configuration, for work without a server."""

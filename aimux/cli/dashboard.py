@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import webbrowser
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.asking import print_json
+from aimux.cli.asking import ask, print_json
 from aimux.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aimux.cli.calls import Backend
 
 
 @click.command("dashboard", short_help="Print a link that signs you in to the dashboard.")
@@ -25,19 +26,13 @@ def dashboard_command(config: Path | None, user: str | None, open_it: bool, as_j
 
     It works once, and for five minutes.
     """
-    from aimux.cli.backend import backend
-    from aimux.cli.calls import Setting
 
-    async def link() -> dict[str, Any]:
-        async with backend(setting) as opened:
-            if not opened.live:
-                raise click.ClickException("The dashboard is a part of the running server, and no server is running.")
-            made = await opened.call("POST", "/sign-in-links", {"user": user} if user else {})
-            return {**made, "address": opened.address}
+    async def link(backend: Backend) -> tuple[dict[str, Any], str]:
+        if not backend.live:
+            raise click.ClickException("The dashboard is a part of the running server, and no server is running.")
+        return await backend.call("POST", "/sign-in-links", {"user": user} if user else {}), backend.address
 
-    setting = Setting(config)
-    made = asyncio.run(link())
-    address = made.pop("address")
+    made, address = ask(config, link)
     url = None if address.startswith("unix:") else address.rstrip("/") + made["path"]
     if as_json:
         print_json({"url": url, **made})

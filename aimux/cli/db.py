@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from aimux.cli.asking import print_json
 from aimux.cli.options import config_option, json_option, read_config, whole_path
 from aimux.cli.words import say
 
@@ -54,7 +54,7 @@ def status_command(context: click.Context, config: Path | None, as_json: bool) -
     settings = read_config(config)
     found = _run(status(settings.database.address, settings.state_dir))
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
+        print_json(found.as_json())
     else:
         click.echo("\n".join(_lines(found, settings)))
     if found.damage or (found.schema is not None and found.schema > migrations.HEAD):
@@ -83,7 +83,7 @@ def migrate_command(config: Path | None, as_json: bool) -> None:
 
     before, after = _run(migrate())
     if as_json:
-        click.echo(json.dumps({"where": after.where, "from": before.schema, "to": after.schema}))
+        print_json({"where": after.where, "from": before.schema, "to": after.schema})
     elif before.schema == after.schema:
         say(f"{after.where} has schema {after.schema} already.")
     else:
@@ -109,7 +109,7 @@ def backup_command(config: Path | None, file: Path, as_json: bool) -> None:
         raise click.ClickException(f"there is no database yet: {source}")
     _run(asyncio.to_thread(sqlite_file.copy, source, file))
     if as_json:
-        click.echo(json.dumps({"file": str(file), "from": str(source), "size": file.stat().st_size}))
+        print_json({"file": str(file), "from": str(source), "size": file.stat().st_size})
         return
     say(f"{file} is a copy of {source}. Credentials are not in it: they are files in {settings.state_dir}.")
 
@@ -129,7 +129,7 @@ def export_command(config: Path | None, file: Path, as_json: bool) -> None:
     settings = read_config(config, plugins)
     counts = _run(_export(settings, plugins, file))
     if as_json:
-        click.echo(json.dumps({"file": str(file), "counts": counts}))
+        print_json({"file": str(file), "counts": counts})
     else:
         click.echo(f"{file}: {_summary(counts)}")
         if counts.get(CREDENTIAL):
@@ -147,7 +147,7 @@ def import_command(config: Path | None, file: Path, as_json: bool) -> None:
     nothing."""
     counts = _run(_import(read_config(config), file))
     if as_json:
-        click.echo(json.dumps({"file": str(file), "counts": counts}))
+        print_json({"file": str(file), "counts": counts})
     else:
         click.echo(f"{file}: {_summary(counts)}")
 

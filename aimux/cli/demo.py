@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aimux.app import App
+    from aimux.logs import Logs
 
 TOKEN = "demo-token-for-the-simulator"  # noqa: S105 - it opens nothing but the simulator
 
@@ -54,28 +55,28 @@ def run_demo(listen: str) -> None:
         logs.close()
 
 
-async def _demo(listen: str, state_dir: Path, logs: object) -> None:
+async def _demo(listen: str, state_dir: Path, logs: Logs) -> None:
     from aimux.app import App, serve
     from aimux.cli import demo_data
     from aimux.cli.banner import print_banner
     from aimux.config import parse_config
-    from aimux.logs import Logs
     from aimux.plugin.loader import load_plugins
     from aimux.simulator import Simulator, demo_files
 
-    assert isinstance(logs, Logs)
     plugins = load_plugins()
     async with Simulator(keep=0) as simulator:
         files = demo_files(simulator)
         logins = demo_data.logins(simulator)
-        claude = plugins.providers["claude"](plugins.providers["claude"].Settings())
+
+        def api_key_file(name: str) -> bytes:
+            provider = plugins.providers[name]
+            return provider(provider.Settings()).api_key_file(files.api_keys[name])
+
         credentials = {
             ("claude", ""): files.credentials["claude"],
-            ("claude", "second"): claude.api_key_file(files.api_keys["claude"]),
+            ("claude", "second"): api_key_file("claude"),
             # A ChatGPT subscription serves Codex only; with an API key the SDKs' plain calls work as well.
-            ("chatgpt", ""): plugins.providers["chatgpt"](plugins.providers["chatgpt"].Settings()).api_key_file(
-                files.api_keys["chatgpt"]
-            ),
+            ("chatgpt", ""): api_key_file("chatgpt"),
             **logins,
         }
         for (name, account), content in credentials.items():

@@ -129,10 +129,7 @@ def _path(name: str) -> str:
 
 
 def _list(config: Path | None, as_json: bool) -> None:
-    async def read(backend: Backend) -> list[dict[str, Any]]:
-        return await every(backend, "/groups")
-
-    groups = ask(config, read, changes=False)
+    groups = ask(config, lambda backend: every(backend, "/groups"), changes=False)
     if as_json:
         print_json({"items": groups})
     elif not groups:

@@ -15,11 +15,8 @@ from aimux.cli.options import AccountName, config_option, json_option, whole_pat
 from aimux.cli.words import prose_on_stderr, say, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aimux.cli.calls import Backend, Setting
     from aimux.cli.found_logins import FoundLogin
-    from aimux.plugin import Provider
 
 
 @click.command("import", short_help="Take over logins of the vendors' own CLIs.")
@@ -61,12 +58,7 @@ def import_command(
     from aimux.cli.found_logins import find
 
     setting = Setting(config)
-    providers: Mapping[str, Provider] = setting.providers
-    if provider is not None:
-        if provider not in providers:
-            raise click.UsageError(f"There is no provider {provider!r}; there are: {', '.join(providers) or 'none'}.")
-        providers = {provider: providers[provider]}
-    found = find(path, providers)
+    found = find(path, setting.providers if provider is None else {provider: setting.provider(provider)})
     if not found:
         places = f"in {path}" if path else "on this machine, where the vendors' CLIs keep theirs"
         raise click.ClickException(f"there is no login {places}: give a PATH, or use aimux login")

@@ -86,10 +86,7 @@ async def _login(
     from aimux.plugin import CredentialError, LoginError
 
     setting = Setting(config)
-    providers = setting.providers
-    provider = providers.get(name)
-    if provider is None:
-        raise click.UsageError(f"There is no provider {name!r}; there are: {', '.join(providers) or 'none'}.")
+    provider = setting.provider(name)
     flow = None if kind else choose_flow(provider, wanted, os.environ)
     http = ControlHttp()
     try:

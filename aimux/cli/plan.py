@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.asking import print_table
+from aimux.cli.asking import ask, print_json, print_table
 from aimux.cli.options import config_option, json_option
 from aimux.cli.words import say
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from aimux.cli.calls import Setting
 
 _WINDOW = re.compile(r"[1-9][0-9]{0,3}[mhdw]")
 STRATEGIES = ("least_used", "round_robin", "priority")
@@ -44,14 +40,10 @@ def plan_command(
     The ledger's requests go through the choice of accounts again, in virtual time. What a window holds is derived from
     how far the vendors' windows moved meanwhile (`aimux usage --accounts`), or given by --window 5h=12.50.
     """
-    from aimux.cli.calls import Setting
-
-    setting = Setting(config)
     query: dict[str, str | int] = {"since": since}
     if accounts:
-        counts = {name: _count(name, count) for name, _, count in (one.partition("=") for one in accounts)}
-        if unknown := counts.keys() - setting.providers.keys():
-            raise click.UsageError(f"There is no provider {', '.join(sorted(unknown))}.")
+        for name, _, count in (one.partition("=") for one in accounts):
+            _check_count(name, count)
         query["accounts"] = ",".join(accounts)
     if given:
         for name, _, amount in (one.partition("=") for one in given):
@@ -61,7 +53,7 @@ def plan_command(
         query["strategy"] = strategy
     if fair_share is not None:
         query["fair_share"] = "true" if fair_share else "false"
-    found = asyncio.run(_ask(setting, query))
+    found = ask(config, lambda backend: backend.call("GET", "/plan", query=query), changes=False)
     plans, unknown_windows = found["items"], ", ".join(found["unknown"])
     if unknown_windows:
         text = (
@@ -76,23 +68,15 @@ def plan_command(
             "The ledger has no request since then that used any tokens: begin earlier, by --since."
         )
     if as_json:
-        click.echo(json.dumps(plans, indent=2))
+        print_json(plans)
         return
     for plan in plans:
         _show(plan)
 
 
-async def _ask(setting: Setting, query: dict[str, str | int]) -> dict[str, Any]:
-    from aimux.cli.backend import backend
-
-    async with backend(setting, changes=False) as opened:
-        return await opened.call("GET", "/plan", query=query)
-
-
-def _count(name: str, count: str) -> int:
+def _check_count(name: str, count: str) -> None:
     if not name or not count.isdecimal() or not 0 < int(count) <= 1000:
         raise click.UsageError("--accounts is written like claude=3, with 1 to 1000 of them.")
-    return int(count)
 
 
 def _check_window(name: str, amount: str) -> None:

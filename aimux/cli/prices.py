@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.asking import print_json, print_table, tell
+from aimux.cli.asking import ask, print_json, print_table, tell
 from aimux.cli.options import config_option, json_option, refuse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 LOTS = {"minutes": "a minute", "characters": "a million characters"}
@@ -30,7 +28,7 @@ def prices_command(context: click.Context, config: Path | None, as_json: bool) -
     if as_json:
         refuse_json(context, prices_command)
     if context.invoked_subcommand is None:
-        items = _call(config, "GET", "/prices", changes=False)["items"]
+        items = ask(config, lambda backend: backend.call("GET", "/prices"), changes=False)["items"]
         if as_json:
             print_json(items)
         elif items:
@@ -47,7 +45,8 @@ def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
     """Take the newest list from the internet. Requests that were priced before keep their price."""
     if url is not None and not url.startswith(("https://", "http://")):
         raise click.UsageError("--url begins with https:// or http://.")
-    found = _call(config, "POST", "/prices/update", {"url": url} if url else {})
+    body = {"url": url} if url else {}
+    found = ask(config, lambda backend: backend.call("POST", "/prices/update", body))
     if as_json:
         print_json(found)
     else:
@@ -62,23 +61,10 @@ def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
 @json_option
 def apply_command(since: str, config: Path | None, as_json: bool) -> None:
     """Price requests that had no price, in every sum that they are a part of."""
-    found = _call(config, "POST", "/prices/apply", {"since": since})
+    found = ask(config, lambda backend: backend.call("POST", "/prices/apply", {"since": since}))
     count = found["requests"]
     which = "1 request has" if count == 1 else f"{count:,} requests have"
     tell(found, as_json, f"{which} a price now.")
-
-
-def _call(
-    config: Path | None, method: str, path: str, body: Mapping[str, Any] | None = None, *, changes: bool = True
-) -> dict[str, Any]:
-    from aimux.cli.backend import backend
-    from aimux.cli.calls import Setting
-
-    async def call() -> dict[str, Any]:
-        async with backend(Setting(config), changes=changes) as opened:
-            return await opened.call(method, path, body)
-
-    return asyncio.run(call())
 
 
 def _table(items: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aimux.cli.asking import print_json
+from aimux.cli.asking import print_json, print_table
 from aimux.cli.options import json_option
 from aimux.cli.words import say
 
@@ -36,10 +36,7 @@ def providers_command(context: click.Context, as_json: bool) -> None:
     elif sys.stdout.isatty():
         _show_on_terminal([_row(plugin) for plugin in plugins.plugins])
     else:
-        rows = [_COLUMNS, *(_row(plugin) for plugin in plugins.plugins)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_table(_COLUMNS, [_row(plugin) for plugin in plugins.plugins])
     if plugins.failed:
         context.exit(1)
 

@@ -6,9 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from aimux.cli.asking import fits, print_lines
+from aimux.cli.asking import fits, print_lines, print_table
 from aimux.cli.words import warn
 
 if TYPE_CHECKING:
@@ -116,9 +114,7 @@ def accounts_table(accounts: Sequence[Mapping[str, Any]]) -> None:
     if any(account["serves"] != EVERYBODY for account in accounts):
         columns = (*columns, "SERVES")
         rows = [(*row, account["serves"]) for row, account in zip(rows, accounts, strict=True)]
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    for row in (columns, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(columns, rows)
     for account in accounts:
         if account["same_as"]:
             warn(f"{account['provider']}/{account['name']} {same_login(account)}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import click
 
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 
 def providers(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of the configuration's providers."""
-    return _those(context, incomplete, lambda setting: iter(setting[1]))
+    return _those(context, incomplete, lambda setting: setting[1])
 
 
 def accounts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """`PROVIDER/NAME`, or the name alone if the text begins like it and only one account has it."""
 
     def names(setting: Setting) -> Iterator[str]:
-        found = [(provider, name) for provider, name in asyncio.run(_accounts(setting))]
+        found = asyncio.run(_accounts(setting))
         short = [name for _, name in found]
         yield from (f"{provider}/{name}" for provider, name in found)
         yield from (name for name in short if incomplete and short.count(name) == 1)
@@ -39,7 +38,7 @@ def users(context: click.Context, _parameter: click.Parameter, incomplete: str) 
     """Names of the users, of the configuration and of the database."""
     from aimux.cli.reach import people_of
 
-    return _those(context, incomplete, lambda setting: iter(asyncio.run(people_of(setting[0])).users))
+    return _those(context, incomplete, lambda setting: asyncio.run(people_of(setting[0])).users)
 
 
 def owners(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -47,18 +46,17 @@ def owners(context: click.Context, _parameter: click.Parameter, incomplete: str)
     return [f"user:{name}" for name in users(context, _parameter, incomplete.removeprefix("user:"))]
 
 
-def _those(context: click.Context, incomplete: str, names: Callable[[Setting], Iterator[str]]) -> list[str]:
-    from aimux.config import find_config, load_config, provider_instances
+def _those(context: click.Context, incomplete: str, names: Callable[[Setting], Iterable[str]]) -> list[str]:
+    from aimux.cli.options import read_config
+    from aimux.config import provider_instances
     from aimux.plugin.loader import load_plugins
 
     logging.disable()
     try:
-        from pathlib import Path
-
         given = next((c.params["config"] for c in _chain(context) if c.params.get("config")), None)
-        plugins = load_plugins().providers
-        config = load_config(find_config(given, os.environ, Path.cwd()), environ=os.environ, providers=plugins)
-        found = names((config, provider_instances(config, plugins)))
+        plugins = load_plugins()
+        config = read_config(given, plugins)
+        found = names((config, provider_instances(config, plugins.providers)))
         return sorted({name for name in found if name.startswith(incomplete)})
     except Exception:  # a shell's line is no place for errors
         return []

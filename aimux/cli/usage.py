@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aimux.cli.asking import fits, print_json, print_table
+from aimux.cli.asking import ask, fits, print_json, print_table
 from aimux.cli.narrowing import narrowing
 from aimux.cli.options import config_option
 from aimux.cli.words import say, visible
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.table import Table
+
+    from aimux.cli.calls import Backend
 
 BY = ("user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour")
 SHOWN = 40
@@ -46,9 +47,10 @@ def usage_command(
     if windows:
         if query.keys() - {"since", "until"} or as_csv:
             raise click.UsageError("--accounts goes with --since, --until and --json only.")
-        _show_windows(asyncio.run(_call(config, "/usage/accounts", query))["items"], as_json=as_json)
+        told = ask(config, lambda backend: backend.call("GET", "/usage/accounts", query=query), changes=False)
+        _show_windows(told["items"], as_json=as_json)
         return
-    found = asyncio.run(_ask(config, "/usage", {"by": by, **query}))
+    found = ask(config, lambda backend: _whole(backend, {"by": by, **query}), changes=False)
     if as_json:
         print_json({name: found[name] for name in ("items", "total", "unread")})
     elif as_csv:
@@ -70,27 +72,14 @@ def usage_command(
             say(f"{which} no price: see `aimux prices`.", err=True)
 
 
-async def _ask(config: Path | None, path: str, query: dict[str, str]) -> dict[str, Any]:
-    """All pages of it."""
-    from aimux.cli.backend import backend
-    from aimux.cli.calls import Setting
-
-    async with backend(Setting(config), changes=False) as opened:
-        found = await opened.call("GET", path, query={**query, "limit": 10_000})
-        following = found["next"]
-        while following is not None:
-            page = await opened.call("GET", path, query={**query, "limit": 10_000, "after": following})
-            found["items"] += page["items"]
-            following = page["next"]
-        return {**found, "next": None}
-
-
-async def _call(config: Path | None, path: str, query: dict[str, str]) -> dict[str, Any]:
-    from aimux.cli.backend import backend
-    from aimux.cli.calls import Setting
-
-    async with backend(Setting(config), changes=False) as opened:
-        return await opened.call("GET", path, query=query)
+async def _whole(backend: Backend, query: dict[str, str]) -> dict[str, Any]:
+    """The first page, with the items of all the others."""
+    wanted: dict[str, str | int] = {**query, "limit": 10_000}
+    found = page = await backend.call("GET", "/usage", query=wanted)
+    while page["next"] is not None:
+        page = await backend.call("GET", "/usage", query={**wanted, "after": page["next"]})
+        found["items"] += page["items"]
+    return {**found, "next": None}
 
 
 def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:

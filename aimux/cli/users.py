@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from aimux.cli.calls import Backend
-
 _name = click.argument("name", metavar="NAME", shell_complete=suggest.users)
 _roles = click.Choice(["member", "viewer", "admin"])
 
@@ -184,10 +182,7 @@ def _path(name: str) -> str:
 
 
 def _list(config: Path | None, group: str | None, as_json: bool) -> None:
-    async def read(backend: Backend) -> list[dict[str, Any]]:
-        return await every(backend, "/users", group=group)
-
-    users = ask(config, read, changes=False)
+    users = ask(config, lambda backend: every(backend, "/users", group=group), changes=False)
     if as_json:
         print_json({"items": users})
     elif not users:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
-from aimux.cli.asking import print_json
+from aimux.cli.asking import ask, print_json
 from aimux.cli.options import config_option, json_option
 from aimux.cli.words import say, visible
 
@@ -26,16 +25,10 @@ def why_command(request_id: str, config: Path | None, as_json: bool) -> None:
     REQUEST-ID is the `x-request-id` of its answer, or the id that the vendor gave it (`request-id`). The ledger keeps
     requests for `ledger.keep_requests`.
     """
-    from aimux.cli.backend import backend
-    from aimux.cli.calls import Setting
     from aimux.metering.record import REFUSED
 
-    async def explain() -> dict[str, Any]:
-        async with backend(setting, changes=False) as opened:
-            return await opened.call("GET", f"/requests/{quote(request_id, safe='')}")
-
-    setting = Setting(config)
-    found = asyncio.run(explain())
+    path = f"/requests/{quote(request_id, safe='')}"
+    found = ask(config, lambda backend: backend.call("GET", path), changes=False)
     if as_json:
         print_json(found)
         return

@@ -186,6 +186,7 @@ def test_a_plan_says_what_fewer_or_more_accounts_would_have_done(aimux: Commands
 
 def test_a_plan_needs_to_know_what_a_window_holds(aimux: Commands) -> None:
     assert "--window 5h=12.50" in aimux("plan", "--since", "2026-11-20", expect=1).stderr
-    for wrong in (("--window", "5h=x"), ("--window", "week=5"), ("--accounts", "claude=0"), ("--accounts", "nobody=2")):
+    for wrong in (("--window", "5h=x"), ("--window", "week=5"), ("--accounts", "claude=0")):
         aimux("plan", *wrong, expect=2)
+    assert "no provider 'nobody'; there are: chatgpt" in aimux("plan", "--accounts", "nobody=2", expect=1).stderr
     assert "has no request since then" in aimux("plan", "--since", "1m", "--window", "5h=1", expect=1).stderr
