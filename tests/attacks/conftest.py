@@ -16,6 +16,7 @@ import pytest
 from tests.e2e import process
 from tests.e2e.process import TOKEN, Aimux, serving
 from tests.tools import ROOT
+from tests.waiting import until
 
 SECONDS = float(os.environ.get("AIMUX_ATTACK", "1.5"))
 """How long an attack goes on."""
@@ -151,9 +152,7 @@ async def withstands(victim: Victim, attack: str, *, token: str = "", seconds: f
     assert honest.statuses == {200}
     assert honest.slowest < SLOWEST, f"of {honest.asked} requests"
     assert victim.memory("VmHWM") - before < MEMORY
-    async with asyncio.timeout(10):
-        while victim.memory() - before > BACK:
-            await asyncio.sleep(0.05)
+    await until(lambda: victim.memory() - before <= BACK)
     return honest
 
 

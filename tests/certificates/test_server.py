@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from aimux.certificates import ServerTLS, TLSError, TLSFiles
 from tests.certificates.certificates import DAY, NOW, Files, Issued
 from tests.tools import child_environ
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -62,12 +63,6 @@ async def handshake(port: int, *, name: str = "localhost", version: ssl.TLSVersi
     writer.close()
     der = connection.getpeercert(binary_form=True)
     return x509.load_der_x509_certificate(der).fingerprint(SHA256()).hex(":").upper()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from aimux.simulator import Account
 from tests.e2e.process import Aimux
+from tests.waiting import until
 
 from .clients import CLIENTS, REDIRECTED
 from .endpoint import request
@@ -95,9 +96,7 @@ class Faults:
         with self._turn_may_end(account, scenario):
             account.script(f"{scenario},{PACE}")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MOMENT):
-                    while len(account.script):
-                        await asyncio.sleep(0.01)
+                await until(lambda: len(account.script) == 0, MOMENT)
             if len(account.script) or account.requests == answered:
                 account.script.clear()
                 return False

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.waiting import until
+
 from .world import World
 
 OF_REQUESTS = re.compile(r"aimux\.(gateway|relay)\.|uvloop\.|ssl\.SSLObject$|_asyncio\.Task$")
@@ -155,9 +157,7 @@ async def at_rest(world: World) -> Held:
 async def _counted(world: World) -> Held:
     world.census.unlink(missing_ok=True)
     world.aimux.process.send_signal(signal.SIGUSR1)
-    async with asyncio.timeout(30):
-        while not world.census.exists():
-            await asyncio.sleep(0.02)
+    await until(world.census.exists, 30)
     told, held = json.loads(world.census.read_bytes()), Held.of(world)
     held.native, held.blocks, held.kinds = told["native"], told["blocks"], told["kinds"]
     held.tasks = told["tasks"]

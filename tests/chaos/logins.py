@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from aimux.simulator import Account
+from tests.waiting import until
 
 from .failures import REFUSALS, Turns
 from .ledger import Ledger
@@ -70,9 +71,7 @@ class Logins:
         account.on_refresh.clear()
         stale, token = self.world.login(account).read_bytes(), account.refresh_token
         self.run_out(account)
-        async with asyncio.timeout(PATIENCE):
-            while account.refresh_token == token:
-                await asyncio.sleep(0.05)
+        await until(lambda: account.refresh_token != token, PATIENCE)
         await self.settled()
         async with self.world.hearing(f"account {account.name}: another program wrote an old login back"):
             self.world.login(account).write_bytes(stale)
@@ -132,9 +131,10 @@ class Logins:
     async def anchored(self) -> None:
         """Until the anchors' tokens are good, and on the disk: they serve whatever comes."""
         anchors = [account for account in self.all if account.name in ANCHORS]
-        async with asyncio.timeout(PATIENCE):
-            while any(one.expires_at <= time.time() or self.world.saved(one) != one.refresh_token for one in anchors):
-                await asyncio.sleep(0.05)
+        await until(
+            lambda: all(one.expires_at > time.time() and self.world.saved(one) == one.refresh_token for one in anchors),
+            PATIENCE,
+        )
 
     async def well(self) -> Account:
         """A weak one that serves, so that the next requests will ask it. Those whose renewals failed come back."""
@@ -156,9 +156,7 @@ class Logins:
         for account in lost:
             self.world.sim.tokens[account.vendor].leeway += 1
             self.run_out(account)
-        async with asyncio.timeout(PATIENCE):
-            while any(store.leeway for store in self.world.sim.tokens.values()):
-                await asyncio.sleep(0.05)
+        await until(lambda: not any(store.leeway for store in self.world.sim.tokens.values()), PATIENCE)
         await self.settled()
 
     async def log_in_again(self) -> None:

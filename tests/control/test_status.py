@@ -8,6 +8,8 @@ import ssl
 import aiohttp
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Aimux, Start
 
 ELSEWHERE = {"x-forwarded-for": "203.0.113.9"}
@@ -86,9 +88,7 @@ async def test_a_host_that_no_address_can_have_is_refused(aimux: Aimux) -> None:
 
 async def test_a_redirect_leaves_its_status_in_the_log(aimux: Aimux) -> None:
     await get(aimux, "/", **{"x-request-id": "front"})
-    async with asyncio.timeout(10):
-        while "id=front" not in aimux.log:
-            await asyncio.sleep(0.01)
+    await until(lambda: "id=front" in aimux.log)
     assert [line for line in aimux.log.splitlines() if "id=front" in line and "status=303" in line]
 
 
@@ -131,9 +131,7 @@ async def test_each_request_is_a_line_and_a_count(aimux: Aimux) -> None:
     await asyncio.gather(*map(guess, range(40)))
     await get(aimux, "/nothing", **{"x-request-id": "none"})
     await aimux.get("/accounts")
-    async with asyncio.timeout(10):
-        while aimux.log.count(" ACCESS ") < 42:
-            await asyncio.sleep(0.01)
+    await until(lambda: aimux.log.count(" ACCESS ") >= 42)
     lines = [line for line in aimux.log.splitlines() if " ACCESS " in line]
     guesses = [line for line in lines if "id=guess" in line]
     wrong = [line for line in guesses if "status=401" in line and "error=unauthorized" in line]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from tests.e2e.process import TOKEN, Aimux
+from tests.waiting import until
 
 KINDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -54,9 +55,7 @@ class Load:
     async def answers(self, count: int) -> None:
         """Until so many more came."""
         count += len(self.answered)
-        async with asyncio.timeout(30):
-            while len(self.answered) < count:
-                await asyncio.sleep(0.02)
+        await until(lambda: len(self.answered) >= count, 30)
 
     def used(self) -> Counter[str]:
         """In sum."""

@@ -18,6 +18,7 @@ from aimux.simulator import Simulator
 from tests.e2e.load import KINDS, Load, under_load
 from tests.e2e.process import TOKEN, Aimux, config_of, serving
 from tests.postgresql import Server
+from tests.waiting import until
 
 AWAY = 60.0 if os.environ.get("CI") else 3.0
 """Seconds for which the database is gone."""
@@ -85,9 +86,7 @@ async def test_a_kill_while_the_database_is_gone_takes_nothing_off_what_was_used
             with gone():
                 async with under_load(aimux, load):
                     await load.answers(10)
-                async with asyncio.timeout(30):
-                    while waiting() < len(load.answered):
-                        await asyncio.sleep(0.1)
+                await until(lambda: waiting() >= len(load.answered), 30)
                 await aimux.stop(signal.SIGKILL)
         assert waiting() == len(load.answered)
         own = load.used()

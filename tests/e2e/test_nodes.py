@@ -18,6 +18,7 @@ from aimux.simulator import Simulator, credential_file
 from aimux.storage import Database
 from tests.e2e.process import TOKEN, Aimux, config_of, serving
 from tests.postgresql import Server
+from tests.waiting import until
 
 KEY = bytes(range(32))
 CLAUDE = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
@@ -288,9 +289,7 @@ async def test_what_a_killed_node_had_counts_once_on_every_node(
             taken += [await end_of(reader) for reader, _ in ending]
             killed = [await opened(nodes, 0, TOKEN) for _ in range(2)]
             await ask(0, 4)
-            async with asyncio.timeout(30):
-                while sum(len(file.read_bytes().splitlines()) for file in spill.glob("*.rows")) < 7:
-                    await asyncio.sleep(0.1)
+            await until(lambda: sum(len(file.read_bytes().splitlines()) for file in spill.glob("*.rows")) >= 7, 30)
             await nodes.running[0].stop(signal.SIGKILL)
         finally:
             await asyncio.to_thread(postgresql.start)

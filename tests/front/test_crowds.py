@@ -12,15 +12,14 @@ import pytest
 
 from aimux.front import bounds
 from tests.gateway.conftest import Start, Upstream
+from tests.waiting import until
 
 from .conftest import TOKEN, Aimux, StrictUpstream, head, honest
 
 
 async def held(aimux: Aimux, condition: int) -> None:
     """Until the server counts that many connections."""
-    async with asyncio.timeout(10):
-        while aimux.app.gateway.server.open != condition:
-            await asyncio.sleep(0)
+    await until(lambda: aimux.app.gateway.server.open == condition)
 
 
 async def test_half_open_connections_make_room_for_honest_ones(aimux: Aimux, upstream: StrictUpstream) -> None:
@@ -204,6 +203,4 @@ async def test_descriptors_that_run_out_are_missed_and_that_is_said_once(
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert aimux.log.count("new clients are disconnected: Too many open files") == times
         await honest(aimux, upstream)
-        async with asyncio.timeout(10):
-            while server._exhausted:
-                await asyncio.sleep(0.001)
+        await until(lambda: not server._exhausted)

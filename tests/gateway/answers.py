@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
+from typing import Any
 
 from tests.gateway.conftest import SECRET, Aimux, Upstream
 
@@ -17,6 +19,12 @@ DONE = b'data: {"done":1,"tokens":7}\n\n'
 def error(status: int, *headers: str, body: bytes = b'{"e":1}') -> bytes:
     lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def reply(body: Any, *headers: str, status: int = 200) -> bytes:
+    """JSON, which may be bytes already."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return error(status, "content-type: application/json", *headers, body=raw)
 
 
 def account_of(sent: bytes) -> str:
@@ -69,6 +77,10 @@ def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
+def json_of(answer: bytes) -> Any:
+    return json.loads(body_of(answer))
+
+
 def payload_of(answer: bytes) -> bytes:
     """The body without its chunks' frames, which aiohttp makes of its own; also one that is cut short."""
     rest = body_of(answer)
@@ -83,4 +95,4 @@ def payload_of(answer: bytes) -> bytes:
 
 
 def state(aimux: Aimux, account: str) -> str:
-    return aimux.app.pools["plain"].accounts[account].state(time.time()).status
+    return aimux.account(account).state(time.time()).status

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from aimux.accounts import Account
 from aimux.app import App
 from aimux.config import load_config
 from aimux.plugin import (
@@ -241,6 +242,9 @@ class Aimux:
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    def account(self, name: str = "default") -> Account:
+        return self.app.pools["plain"].accounts[name]
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)

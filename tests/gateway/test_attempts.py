@@ -112,7 +112,7 @@ async def test_half_of_a_refusal_is_none(start: Start, upstream: Upstream) -> No
 
 async def test_a_login_that_was_replaced_is_not_parked_for_the_old_one(start: Start, upstream: Upstream) -> None:
     aimux = await start()
-    account = aimux.app.pools["plain"].accounts["default"]
+    account = aimux.account()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while sent := await upstream.read(reader):
@@ -132,7 +132,7 @@ async def test_a_refusal_that_a_renewal_has_answered_is_not_what_a_client_hears(
 ) -> None:
     """A client that is told 401 gives up; one that is told 502 tries again, which helps."""
     aimux = await start()
-    account = aimux.app.pools["plain"].accounts["default"]
+    account = aimux.account()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await upstream.read(reader)
@@ -152,7 +152,7 @@ async def test_a_configured_key_that_is_refused_is_parked_with_what_to_do(start:
         accounts=(), providers={"plain": {"base_url": f"http://127.0.0.1:{upstream.port}", "api_key": SECRET}}
     )
     await aimux.send(request())
-    parked = aimux.app.pools["plain"].accounts["api-key"].parked
+    parked = aimux.account("api-key").parked
     assert parked is not None
     assert parked.remedy == "set providers.plain.api_key"
 
@@ -163,7 +163,7 @@ async def test_a_renewal_that_hangs_does_not_hold_what_another_account_can_serve
     script(upstream, {"two": OK})
     monkeypatch.setattr(attempts, "RENEWAL_SECONDS", 0.05)
     aimux = await start(accounts=("default", "two"))
-    hung = aimux.app.pools["plain"].accounts["default"]
+    hung = aimux.account()
 
     async def renew(self: Account, rejected: Credential | None = None) -> Credential:
         await asyncio.Event().wait()
@@ -344,7 +344,7 @@ async def test_what_is_free_has_limits_of_its_own(start: Start, upstream: Upstre
     """CLIProxyAPI#3326: an account that counts no more tokens for now has room for messages."""
     asked = script(upstream, {"default": [error(429, "retry-after: 30"), OK], "two": OK})
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     assert status_of(await aimux.send(request("/plain/v1/files", method="GET", body=b""))) == 200
     assert asked == ["default", "two"]
     assert state(aimux, "default") == "healthy"
@@ -363,7 +363,7 @@ async def test_what_an_account_cannot_read_goes_to_the_one_that_made_it(start: S
     """A conversation whose account aimux has forgotten, after a restart say; from then on it stays there."""
     asked = script(upstream, {"default": UNREADABLE, "two": UNREADABLE, "three": OK})
     aimux = await start(accounts=("default", "two", "three"))
-    aimux.app.pools["plain"].accounts["three"].load(1)
+    aimux.account("three").load(1)
     for _ in range(2):
         assert status_of(await aimux.send(request(headers="X-Conversation: c\r\n"))) == 200
     assert sorted(asked[:2]) == ["default", "two"]
@@ -374,7 +374,7 @@ async def test_what_an_account_cannot_read_goes_to_the_one_that_made_it(start: S
 async def test_that_it_is_limited_is_what_a_client_hears_then(start: Start, upstream: Upstream) -> None:
     script(upstream, {"default": error(429, "retry-after: 30", body=b'{"e":"limited"}'), "two": UNREADABLE})
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     for _ in range(2):
         assert status_of(await aimux.send(request(body=b"{}"))) == 429
 

@@ -95,7 +95,7 @@ async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is
 ) -> None:
     """Where its third credential is refused, too, another account serves the request."""
     aimux = await start(accounts=("default", "two"))
-    account = aimux.app.pools["plain"].accounts["default"]
+    account = aimux.account()
     second, third = (Credential("oauth", f"{SECRET}-{name}", refresh_token="refresh") for name in ("second", "third"))
     good = f"{SECRET}-{'third' if serves else 'two'}".encode()
 
@@ -169,12 +169,12 @@ async def test_one_that_is_refused_again_and_again_lets_the_others_go_first(star
     revoked = True
     assert await chat(8) == [200] * 8
     assert state(aimux, "default") == "cooling"
-    told = aimux.app.pools["plain"].accounts["default"].state(time.time())
+    told = aimux.account().state(time.time())
     assert told.remedy == "if it was revoked, put in another: aimux login plain --account default --api-key"
     asked = len(upstream.requests)
     assert await chat(4) == [200] * 4
     assert "default" not in {account_of(sent) for sent in upstream.requests[asked:]}
-    aimux.app.pools["plain"].accounts["two"].disable()
+    aimux.account("two").disable()
     assert await chat(1) == [401], "the client hears its vendor's own answer"
     revoked = False
     assert await chat(1) == [200]

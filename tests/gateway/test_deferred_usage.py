@@ -15,6 +15,7 @@ from aimux.gateway.deposits import Deposits
 from aimux.limits import Who
 from aimux.metering.record import LATER, RequestRecord, Sender
 from aimux.plugin import Headers, Meter, Over, RequestHead, ResultsMeter, StoredAnswer, Usage
+from tests.waiting import until
 
 from .answers import body_of, status_of
 from .conftest import BOTH_WAYS, TOKEN, Aimux, Plain, Start, Upstream, request
@@ -117,9 +118,7 @@ async def begin(aimux: Aimux, token: str = TOKEN) -> None:
 async def settled(aimux: Aimux) -> None:
     """Until nothing waits to be counted."""
     deposits = aimux.app.gateway.storage.deposits
-    async with asyncio.timeout(10):
-        while deposits.claims or deposits.fresh:
-            await asyncio.sleep(0.01)
+    await until(lambda: not deposits.claims and not deposits.fresh)
 
 
 @BOTH_WAYS

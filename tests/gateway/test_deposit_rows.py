@@ -17,6 +17,7 @@ from aimux.metering.record import RequestRecord, Sender
 from aimux.plugin import Over, Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.engine import Connection
+from tests.waiting import until
 
 Node = Callable[[], Awaitable[DepositRows]]
 OF_ANN = Deposit("default", "ann")
@@ -71,9 +72,7 @@ async def test_a_renamed_account_has_what_it_had(node: Node) -> None:
     of_the_team = Deposit("team", "ann")
     assert [one.deposits.find("plain", [named]) for named in ("file-1", "file-2")] == [of_the_team] * 2
     assert one.deposits.find("other", ["file-1"]) == OF_ANN
-    async with asyncio.timeout(30):
-        while {other.deposits.find("plain", [named]) for named in ("file-1", "file-2")} != {of_the_team}:
-            await asyncio.sleep(0.05)
+    await until(lambda: {other.deposits.find("plain", [named]) for named in ("file-1", "file-2")} == {of_the_team}, 30)
     assert (await node()).deposits.find("plain", ["file-1"]) == of_the_team
     assert other.deposits.find("other", ["file-1"]) == OF_ANN
 
@@ -81,9 +80,7 @@ async def test_a_renamed_account_has_what_it_had(node: Node) -> None:
 async def test_another_node_hears_of_it(node: Node) -> None:
     one, other = await node(), await node()
     one.deposits.keep("plain", "default", ["file-1"], "ann")
-    async with asyncio.timeout(30):
-        while other.deposits.find("plain", ["file-1"]) != OF_ANN:
-            await asyncio.sleep(0.05)
+    await until(lambda: other.deposits.find("plain", ["file-1"]) == OF_ANN, 30)
 
 
 async def test_what_is_not_in_memory_is_looked_up(node: Node) -> None:

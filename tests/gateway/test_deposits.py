@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 
 import pytest
 
 from aimux.gateway.deposits import Deposit, Deposits
 
-from .answers import account_of, error, status_of
+from .answers import account_of, error, json_of, reply, status_of
 from .conftest import Aimux, Plain, Start, Upstream, request
 
 NAMES = ("default", "two", "three", "four", "five")
@@ -69,9 +68,9 @@ def vendor(upstream: Upstream) -> list[str]:
             if method == b"POST" and named == "files":
                 named = f"file-{next(numbers)}"
                 files[named] = account
-                writer.write(answer({"id": named}))
+                writer.write(reply({"id": named}))
             elif files.get(named) == account:
-                writer.write(answer({} if path.endswith(b"/content") else {"id": named}))
+                writer.write(reply({} if path.endswith(b"/content") else {"id": named}))
             else:
                 writer.write(error(404, body=b'{"error":"no such file"}'))
 
@@ -79,15 +78,10 @@ def vendor(upstream: Upstream) -> list[str]:
     return asked
 
 
-def answer(body: dict[str, str]) -> bytes:
-    raw = json.dumps(body).encode()
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(raw), raw)
-
-
 async def upload(aimux: Aimux) -> str:
     sent = await aimux.send(request("/plain/v1/files", body=b"data"))
     assert status_of(sent) == 200
-    named = json.loads(sent.partition(b"\r\n\r\n")[2])["id"]
+    named = json_of(sent)["id"]
     assert isinstance(named, str)
     return named
 

@@ -31,7 +31,7 @@ def sent(upstream: Upstream) -> list[tuple[str, str]]:
 async def test_another_account_does_not_get_it(start: Start, upstream: Upstream) -> None:
     script(upstream, {"default": [GIVES % b"default", error(429, "retry-after: 30")], "two": GIVES % b"two"})
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     answer = await aimux.send(request(headers=TALK))
     assert b"x-turn: of-default" in answer.replace(b"X-Turn", b"x-turn"), "the client gets it"
     for _ in range(2):

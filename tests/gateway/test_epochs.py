@@ -13,6 +13,7 @@ from aimux.gateway.auth import ENDED
 from aimux.http.framing import chunk
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 from tests.gateway.websockets.conftest import DONE, Begin, Far, access, begin, ended, far, socket, turns
+from tests.waiting import until
 
 from .answers import EVENT, SSE
 
@@ -95,9 +96,7 @@ async def test_so_does_one_that_nobody_reads(start: Start, upstream: Upstream) -
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(request(close=False))
     (connection,) = await connections(aimux)
-    async with asyncio.timeout(10):
-        while not connection.full:
-            await asyncio.sleep(0.005)
+    await until(lambda: connection.full)
     await without(aimux)
     await upstream.until(lambda: upstream.open == 0)
     writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -106,9 +105,7 @@ async def test_so_does_one_that_nobody_reads(start: Start, upstream: Upstream) -
 
 
 async def connections(aimux: Aimux) -> list[Any]:
-    async with asyncio.timeout(10):
-        while not aimux.app.gateway.server.connections:
-            await asyncio.sleep(0.005)
+    await until(lambda: aimux.app.gateway.server.connections)
     return list(aimux.app.gateway.server.connections)
 
 
@@ -142,9 +139,7 @@ async def test_a_request_without_an_answer_gets_one(start: Start, upstream: Upst
     if sent == "all of it":
         await upstream.until(lambda: len(upstream.requests) == 1)
     else:
-        async with asyncio.timeout(10):
-            while not aimux.app.gateway.open:
-                await asyncio.sleep(0.005)
+        await until(lambda: aimux.app.gateway.open)
     await without(aimux)
     async with asyncio.timeout(10):
         answer = await reader.readuntil(b"\r\n\r\n")

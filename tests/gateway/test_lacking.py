@@ -21,7 +21,7 @@ async def statuses(aimux: Aimux, count: int = 4, body: bytes = DEAR) -> set[int]
 async def test_another_account_is_asked_and_from_then_on_first(start: Start, upstream: Upstream) -> None:
     asked = script(upstream, {"default": REFUSED, "two": OK})
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     assert await statuses(aimux) == {200}
     assert asked == ["default", *["two"] * 4]
     assert state(aimux, "default") == "healthy"
@@ -35,7 +35,7 @@ async def test_it_is_asked_again_after_a_while(
     monkeypatch.setattr(lacking, "SECONDS", -1.0)
     asked = script(upstream, {"default": REFUSED, "two": OK})
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     assert await statuses(aimux) == {200}
     assert asked == ["default", "two"] * 4
 
@@ -52,7 +52,7 @@ async def test_a_model_that_nobody_has_is_refused_in_the_vendors_words(start: St
 async def test_a_limit_of_the_account_that_has_it_is_what_a_client_hears(start: Start, upstream: Upstream) -> None:
     script(upstream, {"default": REFUSED, "two": error(429, "retry-after: 30")})
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     assert await statuses(aimux) == {429}
 
 
@@ -65,7 +65,7 @@ async def test_the_only_account_answers_itself(start: Start, upstream: Upstream)
 async def test_why_an_account_was_passed_over_is_told(start: Start, upstream: Upstream) -> None:
     script(upstream, {"default": REFUSED, "two": OK})
     aimux = await start(accounts=("default", "two"), log_level="debug")
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     await statuses(aimux, 2)
     assert "(default does not have dear; two 0% used" in aimux.log
 

@@ -21,7 +21,7 @@ from aimux.plugin.body import Body
 from aimux.plugin.types import RequestHead
 from tests.gateway.conftest import Aimux, Plain, Start, Upstream, request
 
-from .answers import account_of, status_of
+from .answers import account_of, body_of, status_of
 
 PADDING = [{"role": "user", "content": f"{number} " + "words and more of them; " * 40} for number in range(600)]
 ROUTED = {"alias": {"provider": "plain", "model": "real"}, "default": {"provider": "plain"}}
@@ -61,7 +61,7 @@ async def test_what_is_not_changed_goes_up_as_it_came(start: Start, upstream: Up
     aimux = await start(models=ROUTED)
     raw = large(model="other")
     assert status_of(await ask(aimux, raw, coding)) == 200
-    assert upstream.requests[0].partition(b"\r\n\r\n")[2] == PACKED[coding](raw)
+    assert body_of(upstream.requests[0]) == PACKED[coding](raw)
 
 
 async def test_a_conversation_stays_where_it_is_while_it_grows(start: Start, upstream: Upstream) -> None:
@@ -112,7 +112,7 @@ ODD = {
 async def test_what_a_lenient_server_reads_is_routed_by_its_model(start: Start, upstream: Upstream, raw: bytes) -> None:
     aimux = await start(models=ROUTED)
     assert status_of(await ask(aimux, raw)) == 200
-    assert upstream.requests[0].partition(b"\r\n\r\n")[2] == raw.replace(b'"alias"', b'"real"')
+    assert body_of(upstream.requests[0]) == raw.replace(b'"alias"', b'"real"')
     assert "model=alias" in aimux.log
 
 

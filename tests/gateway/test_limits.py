@@ -8,7 +8,7 @@ import re
 import time
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from multidict import CIMultiDict
@@ -23,7 +23,9 @@ from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
 from aimux.plugin import RequestHead
 from aimux.plugin.errors import LimitReached
+from tests.gateway.answers import json_of, reply, status_of
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,16 +34,7 @@ ANN = Who("ann")
 
 
 def answer(tokens: int) -> bytes:
-    body = json.dumps({"tokens": tokens}).encode()
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-
-
-def status(received: bytes) -> int:
-    return int(received.split(b" ", 2)[1])
-
-
-def body(received: bytes) -> Any:
-    return json.loads(received.partition(b"\r\n\r\n")[2])
+    return reply({"tokens": tokens})
 
 
 def standings(aimux: Aimux) -> dict[str, float]:
@@ -52,13 +45,13 @@ def standings(aimux: Aimux) -> dict[str, float]:
 async def test_a_budget_is_used_up_and_the_next_request_does_not_go_up(start: Start, upstream: Upstream) -> None:
     aimux = await start(limits={"users": {"ann": {"tokens_per_day": 1000}}})
     upstream.answer = answer(900)
-    assert [status(await aimux.send(request())) for _ in range(2)] == [200, 200]
+    assert [status_of(await aimux.send(request())) for _ in range(2)] == [200, 200]
     refused = await aimux.send(request())
-    assert status(refused) == 429
+    assert status_of(refused) == 429
     assert re.fullmatch(
         r"You have used 1,800 of 1,000 tokens today; there is room again (on \w+, \d+ \w+, )?at 00:00 UTC, "
         r"in \d+ \w+\. Ask whoever runs aimux if you need more\.",
-        body(refused)["plain"],
+        json_of(refused)["plain"],
     )
     assert b"x-should-retry: false" in refused
     assert 0 < int(re.search(rb"retry-after: (\d+)", refused)[1]) <= 86400  # type: ignore[index]
@@ -100,28 +93,26 @@ async def test_a_body_that_comes_slowly_takes_nothing_out_of_the_minute(start: S
     whole = request()
     reader, writer = await aimux.connect()
     writer.write(whole[:-1])
-    async with asyncio.timeout(10):
-        while not aimux.app.gateway.open:
-            await asyncio.sleep(0.001)
-    assert [status(await aimux.send(request())) for _ in range(2)] == [200, 200]
+    await until(lambda: aimux.app.gateway.open)
+    assert [status_of(await aimux.send(request())) for _ in range(2)] == [200, 200]
     writer.write(whole[-1:])
-    assert status(await reader.readuntil(b"\r\n\r\n")) == 429
-    assert status(await aimux.send(request())) == 429
+    assert status_of(await reader.readuntil(b"\r\n\r\n")) == 429
+    assert status_of(await aimux.send(request())) == 429
     writer.close()
 
 
 async def test_one_who_has_no_limit_is_not_counted(start: Start, upstream: Upstream) -> None:
     users = [{"name": "ann", "token": TOKEN}, {"name": "bob", "token": TOKEN + "2"}]
     aimux = await start(users=users, limits={"users": {"ann": {"tokens_per_day": 0}}})
-    assert status(await aimux.send(request())) == 429
-    assert status(await aimux.send(request(token=TOKEN + "2"))) == 200
+    assert status_of(await aimux.send(request())) == 429
+    assert status_of(await aimux.send(request(token=TOKEN + "2"))) == 200
     assert len(aimux.app.gateway.limiting.limits) == 0
 
 
 async def test_what_consumes_nothing_is_not_refused(start: Start, upstream: Upstream) -> None:
     aimux = await start(limits={"default": {"requests_per_minute": 0}})
-    assert status(await aimux.send(request(method="GET", body=b""))) == 200
-    assert status(await aimux.send(request())) == 429
+    assert status_of(await aimux.send(request(method="GET", body=b""))) == 200
+    assert status_of(await aimux.send(request())) == 429
 
 
 async def test_too_many_at_once_wait_and_are_told_so(start: Start, upstream: Upstream) -> None:
@@ -137,13 +128,13 @@ async def test_too_many_at_once_wait_and_are_told_so(start: Start, upstream: Ups
     first = asyncio.create_task(aimux.send(request()))
     await upstream.until(lambda: len(upstream.requests) == 1)
     second = await aimux.send(request())
-    assert status(second) == 429
+    assert status_of(second) == 429
     assert b"retry-after: 1" in second
     assert "x-should-retry" not in second.decode()
-    assert body(second)["plain"].startswith("You have 1 request open, and may have 1 at once")
+    assert json_of(second)["plain"].startswith("You have 1 request open, and may have 1 at once")
     release.set()
-    assert status(await first) == 200
-    assert status(await aimux.send(request())) == 200
+    assert status_of(await first) == 200
+    assert status_of(await aimux.send(request())) == 200
 
 
 async def test_what_is_over_and_waits_to_be_settled_is_in_nobodys_way(start: Start, upstream: Upstream) -> None:
@@ -151,9 +142,9 @@ async def test_what_is_over_and_waits_to_be_settled_is_in_nobodys_way(start: Sta
     upstream.answer = answer(5)
     rounds: list[Callable[[], object]] = []
     aimux.app.records.soon = rounds.append  # the round of the event loop does not end
-    assert status(await aimux.send(request())) == 200
+    assert status_of(await aimux.send(request())) == 200
     assert len(aimux.app.gateway.limiting.limits) == 1
-    assert status(await aimux.send(request())) == 200
+    assert status_of(await aimux.send(request())) == 200
     assert len(rounds) == 2
 
 
@@ -182,7 +173,7 @@ async def test_a_failure_costs_no_tokens(start: Start, upstream: Upstream, reply
 
 async def test_what_never_went_up_is_given_back(start: Start, upstream: Upstream) -> None:
     aimux = await start(accounts=(), limits={"default": {"tokens_per_day": 5000, "requests_per_minute": 50}})
-    assert status(await aimux.send(request())) == 503
+    assert status_of(await aimux.send(request())) == 503
     assert standings(aimux) == {"tokens_per_day": 0, "requests_per_minute": 0}
 
 
@@ -211,9 +202,7 @@ async def test_a_client_that_leaves_is_settled(start: Start, upstream: Upstream)
     await reader.readuntil(b"40}\n\n")
     writer.transport.abort()
     await upstream.until(lambda: upstream.open == 0)
-    async with asyncio.timeout(10):
-        while len(aimux.app.gateway.limiting.limits):
-            await asyncio.sleep(0.001)
+    await until(lambda: len(aimux.app.gateway.limiting.limits) == 0)
     assert standings(aimux) == {"tokens_per_day": 40, "concurrent_requests": 0}
 
 
@@ -243,8 +232,8 @@ async def test_a_reload_changes_limits_and_keeps_what_is_used(start: Start, upst
     assert await aimux.app.reload()
     writer.write(request())
     refused = await reader.read()
-    assert status(refused) == 429
-    assert "900 of 800 tokens" in body(refused)["plain"]
+    assert status_of(refused) == 429
+    assert "900 of 800 tokens" in json_of(refused)["plain"]
 
 
 @pytest.mark.parametrize("before", [{}, {"tokens_per_week": 10_000}], ids=["free", "limited"])
@@ -267,17 +256,17 @@ async def test_a_limit_counts_what_was_under_way_when_it_came(
     file.write_text(json.dumps(json.loads(file.read_text()) | {"limits": limits}))
     assert await aimux.app.reload()
     release.set()
-    assert status(await first) == 200
+    assert status_of(await first) == 200
     assert standings(aimux) == dict.fromkeys(["tokens_per_day", *before], 900)
-    assert status(await aimux.send(request())) == 200
+    assert status_of(await aimux.send(request())) == 200
     assert standings(aimux) == dict.fromkeys(["tokens_per_day", *before], 1800)
 
 
 async def test_limits_of_a_model_hold_for_the_model_that_the_upstream_reads(start: Start, upstream: Upstream) -> None:
     aimux = await start(limits={"default": {"models": {"big*": {"requests_per_minute": 0}}}})
-    assert status(await aimux.send(request(body=b'{"model":"small"}'))) == 200
-    assert status(await aimux.send(request(body=b'{"model":"big-1"}'))) == 429
-    assert status(await aimux.send(request(body=b'{"model":"small","x":1,"model":"big-1"}'))) == 429
+    assert status_of(await aimux.send(request(body=b'{"model":"small"}'))) == 200
+    assert status_of(await aimux.send(request(body=b'{"model":"big-1"}'))) == 429
+    assert status_of(await aimux.send(request(body=b'{"model":"small","x":1,"model":"big-1"}'))) == 429
 
 
 async def test_a_budget_of_costs_is_not_in_the_way_of_what_costs_nothing(start: Start, upstream: Upstream) -> None:
@@ -288,16 +277,16 @@ async def test_a_budget_of_costs_is_not_in_the_way_of_what_costs_nothing(start: 
     )
     upstream.answer = answer(1000)
     asked = {
-        model: status(await aimux.send(request(body=b'{"model":"%b"}' % model)))
+        model: status_of(await aimux.send(request(body=b'{"model":"%b"}' % model)))
         for model in (b"unknown", b"half", b"ours")
     }
     assert asked == {b"unknown": 429, b"half": 429, b"ours": 200}
     refused = await aimux.send(request(body=b'{"model":"ours"}'))
-    assert "You have used 1,000 of 1,000 tokens today" in body(refused)["plain"]
+    assert "You have used 1,000 of 1,000 tokens today" in json_of(refused)["plain"]
 
 
 async def test_an_image_counts_as_an_image(start: Start, upstream: Upstream) -> None:
     aimux = await start(limits={"default": {"tokens_per_day": 2000}})
     image = json.dumps({"model": "m", "source": {"type": "base64", "data": "iVBORw0KGgo" * 20_000}}).encode()
     one, two = await asyncio.gather(aimux.send(request(body=image)), aimux.send(request(body=image)))
-    assert (status(one), status(two)) == (200, 200)
+    assert (status_of(one), status_of(two)) == (200, 200)

@@ -17,7 +17,7 @@ from aimux.gateway.models import rewrite_model
 from aimux.plugin import GatewayError
 from aimux.plugin.body import Body
 
-from .answers import OK, body_of, error, head_of, once, script, status_of
+from .answers import OK, body_of, error, head_of, json_of, once, reply, script, status_of
 from .conftest import Start, Upstream, request
 
 json_values = st.recursive(
@@ -126,7 +126,7 @@ async def test_a_model_is_routed_by_name_prefix_expression_or_default(
     }
     sent = (await ask(start, upstream, model, models))[0]
     assert sent.startswith(b"POST " + path + b" HTTP/1.1")
-    assert json.loads(sent.partition(b"\r\n\r\n")[2]) == {"model": asked_for, "n": 1}
+    assert json_of(sent) == {"model": asked_for, "n": 1}
 
 
 async def test_without_models_the_body_is_untouched(start: Start, upstream: Upstream) -> None:
@@ -159,7 +159,7 @@ async def test_targets_are_tried_by_priority_on_failure(start: Start, upstream: 
         "m": [{"account": "plain/default", "model": "second", "priority": 2}, {"provider": "other", "model": "first"}]
     }
     sent = await ask(start, upstream, "m", models)
-    assert [json.loads(one.partition(b"\r\n\r\n")[2])["model"] for one in sent] == ["first", "second"]
+    assert [json_of(one)["model"] for one in sent] == ["first", "second"]
 
 
 @pytest.mark.parametrize("waits", [(9000, 3600), (3600, 9000), (9000, 20), (20, 9000)])
@@ -170,7 +170,7 @@ async def test_of_several_targets_the_one_that_is_free_first_is_told_and_tried(
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while sent := await upstream.read(reader):
-            wait = wait_of[json.loads(sent.partition(b"\r\n\r\n")[2])["model"]]
+            wait = wait_of[json_of(sent)["model"]]
             writer.write(error(429, f"retry-after: {wait}", body=b"{}"))
 
     upstream.script = run
@@ -183,7 +183,7 @@ async def test_of_several_targets_the_one_that_is_free_first_is_told_and_tried(
         told = int(re.findall(rb"(?i)retry-after: (\d+)", answer)[0])
         assert min(waits) - 5 <= told <= min(waits)
     (last,) = upstream.requests
-    assert wait_of[json.loads(last.partition(b"\r\n\r\n")[2])["model"]] == min(waits)
+    assert wait_of[json_of(last)["model"]] == min(waits)
 
 
 async def test_a_target_may_be_one_account(start: Start, upstream: Upstream) -> None:
@@ -210,8 +210,7 @@ def test_a_route_is_decided_by_the_model_that_counts_upstream(raw: bytes) -> Non
 
 
 def listing(upstream: Upstream, raw: bytes, *headers: str) -> None:
-    lines = ["HTTP/1.1 200 OK", "content-type: application/json", f"content-length: {len(raw)}", *headers, "", ""]
-    upstream.answer = "\r\n".join(lines).encode() + raw
+    upstream.answer = reply(raw, *headers)
 
 
 @pytest.mark.parametrize("coding", ["", "gzip"])
@@ -222,7 +221,7 @@ async def test_a_long_list_of_models_is_a_whole_one(start: Start, upstream: Upst
     listing(upstream, gzip.compress(raw, 0) if coding else raw, *(["content-encoding: gzip"] if coding else []))
     aimux = await start(providers=providers(upstream), models={"mine": {"provider": "other", "model": "theirs"}})
     answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
-    assert len(json.loads(body_of(answer))["data"]) == many + 1
+    assert len(json_of(answer)["data"]) == many + 1
 
 
 @pytest.mark.parametrize("broken", ["too long", "no gzip", "cut"])
@@ -244,17 +243,13 @@ async def test_what_cannot_be_read_whole_passes_as_it_came(
 
 async def test_the_list_of_models_has_the_routed_names(start: Start, upstream: Upstream) -> None:
     models = {"mine": {"provider": "other", "model": "theirs"}, "pre-*": {"provider": "plain"}}
-    listed = b'{"data":[{"id":"their-own"}]}'
-    upstream.answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
-        len(listed),
-        listed,
-    )
+    upstream.answer = reply({"data": [{"id": "their-own"}]})
     aimux = await start(providers=providers(upstream), models=models)
     answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
-    assert [model["id"] for model in json.loads(answer.partition(b"\r\n\r\n")[2])["data"]] == ["their-own", "mine"]
+    assert [model["id"] for model in json_of(answer)["data"]] == ["their-own", "mine"]
     upstream.answer = error(404)
     answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["data"] == [{"id": "mine"}]
+    assert json_of(answer)["data"] == [{"id": "mine"}]
     other = await aimux.send(request("/plain/v1/other", method="GET", body=b""))
     assert other.endswith(b'{"e":1}')
 

@@ -81,7 +81,7 @@ async def test_a_stream_that_ends_before_its_content_is_left_for_the_next_accoun
 
     upstream.script = run
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     got = await aimux.send(request(body=b"{}"))
     assert (status_of(got), payload_of(got)) == (200, DONE)
     assert asked == ["default", "two"]
@@ -124,7 +124,7 @@ async def test_unless_what_it_tells_of_goes_on(
     monkeypatch.setattr(Plain, "meter", lambda *_: Begun())
     asked = script(upstream, {"default": SSE + chunk(BEGUN) + b"0\r\n\r\n", "two": OK})
     aimux = await start(accounts=("default", "two"))
-    aimux.app.pools["plain"].accounts["two"].load(1)
+    aimux.account("two").load(1)
     assert BEGUN in await aimux.send(request(body=b"{}"))
     assert asked == ["default"]
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from .answers import body_of, head_of, status_of
+from .answers import body_of, head_of, json_of, status_of
 from .conftest import BOTH_WAYS, Start, Upstream, request
 
 THERE = "https://vendor.example/v1/jobs/job_1/results"
@@ -29,7 +29,7 @@ async def test_it_becomes_a_path(start: Start, upstream: Upstream, coding: str) 
     answers(upstream, gzip.compress(raw, 0) if coding else raw, "content-type: application/json", *fields)
     sent = await aimux.send(request("/plain/v1/jobs/job_1", method="GET", body=b""))
     assert status_of(sent) == 200
-    assert json.loads(body_of(sent)) == {**JOB, "results": HERE}
+    assert json_of(sent) == {**JOB, "results": HERE}
     head = head_of(sent).lower()
     assert b"content-encoding" not in head
     assert b"x-limit-5h: 0.5" in head
@@ -47,7 +47,7 @@ async def test_in_a_list_too(start: Start, upstream: Upstream) -> None:
             await aimux.send(request("/plain/v1/jobs"))
         answers(upstream, json.dumps({"data": [JOB], "has_more": False}).encode(), "content-type: application/json")
         sent = await aimux.send(request("/plain/v1/jobs", method="GET", body=b""))
-        assert [job["results"] for job in json.loads(body_of(sent))["data"]] == [HERE]
+        assert [job["results"] for job in json_of(sent)["data"]] == [HERE]
 
 
 @pytest.mark.parametrize(

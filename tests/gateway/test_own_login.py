@@ -9,6 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from aimux.people import Group, User, groups, issuing, users
+from tests.gateway.answers import json_of
 from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, request
 from tests.gateway.test_people import ADMIN
 from tests.gateway.websockets.conftest import Begin, Far, begin, far, socket
@@ -63,7 +64,7 @@ async def test_who_may_not_is_told_and_nothing_is_sent(start: Start, upstream: U
     aimux = await start(users=[{"name": "ann", "token": TOKEN}])
     answer = await aimux.send(own())
     assert answer.startswith(b"HTTP/1.1 403 ")
-    assert "login of your own" in json.loads(answer.partition(b"\r\n\r\n")[2])["plain"]
+    assert "login of your own" in json_of(answer)["plain"]
     assert upstream.requests == []
     people = aimux.app.people
     await groups.add(people, ADMIN, Group("brings", own_login=True))

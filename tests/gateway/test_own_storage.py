@@ -14,7 +14,7 @@ from aimux.gateway.deposit_rows import DepositRows
 from aimux.gateway.deposits import Deposits
 from aimux.plugin import Body, RequestHead, StoredAnswer, ids_in_body, members
 
-from .answers import account_of, body_of, head_of, status_of
+from .answers import account_of, head_of, json_of, reply, status_of
 from .conftest import BOTH_WAYS, TOKEN, Aimux, Plain, Start, Upstream, request
 
 BOB = "test-token-of-bob-0123456789"
@@ -67,9 +67,7 @@ class Vendor:
 
 
 def answer(body: dict[str, Any], status: int = 200) -> bytes:
-    raw = json.dumps(body).encode()
-    head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\netag: all\r\ncontent-length: %d\r\n\r\n"
-    return head % (status, len(raw)) + raw
+    return reply(body, "etag: all", status=status)
 
 
 @pytest.fixture
@@ -85,7 +83,7 @@ async def ask(
     aimux: Aimux, target: str, token: str = TOKEN, *, method: str = "GET", body: bytes = b""
 ) -> tuple[int, dict[str, Any]]:
     sent = await aimux.send(request(f"/plain/v1/{target}", method=method, body=body, token=token))
-    return status_of(sent), json.loads(body_of(sent))
+    return status_of(sent), json_of(sent)
 
 
 async def upload(aimux: Aimux, token: str = TOKEN) -> str:

@@ -13,7 +13,7 @@ from aimux.gateway.epoch import Admitted
 from aimux.http.framing import chunk
 from aimux.people import Configured, Directory, User
 
-from .answers import head_of
+from .answers import body_of, head_of
 from .conftest import BOTH_WAYS, SECRET, TOKEN, Start, Upstream, request
 
 pytestmark = BOTH_WAYS
@@ -108,7 +108,7 @@ async def test_requests_on_one_connection_go_up_each_with_its_own_head(start: St
         writer.write(request(body=body, headers=more, close=False))
         assert (await reader.readuntil(b"\r\n\r\n{}")).startswith(b"HTTP/1.1 200 ")
     writer.close()
-    assert [sent.partition(b"\r\n\r\n")[2] for sent in upstream.requests] == bodies
+    assert [body_of(sent) for sent in upstream.requests] == bodies
     lengths = [
         b"\r\nContent-Length: %d\r\n" % len(body) in sent for body, sent in zip(bodies, upstream.requests, strict=True)
     ]

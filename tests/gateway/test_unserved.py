@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from aimux.accounts import Account, Selection
 from aimux.gateway.unserved import unserved, when
 from aimux.plugin import Action, Verdict
 
-from .answers import OK, body_of, error, head_of, script, status_of
+from .answers import OK, body_of, error, head_of, json_of, script, status_of
 from .conftest import Aimux, Start, Upstream, request
 
 NAMES = ("default", "anns-private-login")
@@ -57,7 +56,7 @@ async def told(aimux: Aimux) -> tuple[int, str, bytes]:
     answer = await aimux.send(request())
     for word in (b"private", b"default", b"ann@", b"/home", b"credit", b"secret"):
         assert word not in answer
-    return status_of(answer), json.loads(body_of(answer))["plain"], head_of(answer)
+    return status_of(answer), json_of(answer)["plain"], head_of(answer)
 
 
 async def test_nobody_is_in_service(start: Start) -> None:

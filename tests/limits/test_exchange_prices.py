@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from aimux.metering.prices import Prices
 from aimux.metering.repricing import reprice
 from aimux.metering.rows import Row
 from aimux.metering.tariff import Tariff
+from tests.waiting import until
 
 from .nodes import ALICE, UTC, Node, exchange, used, write
 from .test_keeper import record
@@ -88,8 +88,6 @@ async def test_a_node_hears_that_another_one_knows_a_price(
     try:
         await exchange(first)
         await price(first)
-        async with asyncio.timeout(20):
-            while used(second) != pytest.approx([0.004]):
-                await asyncio.sleep(0.02)
+        await until(lambda: used(second) == pytest.approx([0.004]), 20)
     finally:
         await second.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from aimux.metering.windows import Sampler
 from aimux.plugin.types import LimitWindow
 from aimux.storage import Database
 from tests.limits.test_keeper import record
+from tests.waiting import until
 
 from .nodes import HOUR, UTC
 
@@ -111,12 +111,6 @@ async def test_a_window_that_nobody_sampled_or_that_tells_no_end_is_nobodys(star
     node.account.quota.observe([LimitWindow("credits", 0.5, None)], time.time())
     await node.keeper.round(time.time())
     assert node.used("ann") == [0.0, 0.0]
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

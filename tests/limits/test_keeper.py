@@ -32,6 +32,7 @@ from aimux.plugin import Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.schema import limits as schema
 from tests.limits.support import use
+from tests.waiting import until
 
 UTC = ZoneInfo("UTC")
 DAY = 86_400.0
@@ -56,12 +57,6 @@ async def node(database_url: str | None, tmp_path: Path) -> AsyncIterator[Node]:
     for keeper in opened:
         await keeper.close()
         await keeper.database.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def amounts(keeper: LimitKeeper, who: Who = ALICE) -> dict[str, float]:

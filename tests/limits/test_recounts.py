@@ -22,8 +22,9 @@ from aimux.metering.repricing import reprice
 from aimux.metering.tariff import Tariff
 from aimux.storage import Database, StorageError
 from tests.metering.support import settled
+from tests.waiting import until
 
-from .test_keeper import ALICE, UTC, record, until, used
+from .test_keeper import ALICE, UTC, record, used
 
 
 class Served:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import time
@@ -15,6 +14,7 @@ from aimux.metering.activity import BELIEVED, Activity, Open
 from aimux.metering.journal import Journal
 from aimux.metering.record import RequestRecord
 from aimux.storage import Database
+from tests.waiting import until
 
 from .support import record
 
@@ -37,9 +37,7 @@ class Node:
         self.activity = Activity(database, self.journal, lambda: self.running, clock=self.clock)
 
     async def until_others(self, count: int) -> None:
-        async with asyncio.timeout(20):
-            while len(self.activity.others()) != count:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.activity.others()) == count, 20)
 
 
 @pytest.fixture
@@ -93,9 +91,7 @@ async def test_one_that_has_nothing_left_says_so_once_and_one_that_is_gone_is_fo
     other.database.hear(lambda _node, text: heard.append(text))
     await one.activity.tell()  # nothing to tell
     await one.database.tell("the end")
-    async with asyncio.timeout(20):
-        while not heard:
-            await asyncio.sleep(0.01)
+    await until(lambda: heard, 20)
     assert heard == ["the end"]
 
     other.running = [under_way()]

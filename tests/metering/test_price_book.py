@@ -22,6 +22,7 @@ from aimux.metering.tariff import Tariff
 from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.schema import ledger as schema
+from tests.waiting import until
 
 from .conftest import Make
 from .support import DAY, NOON, record, rows, settled, total
@@ -73,9 +74,7 @@ async def test_a_model_that_the_list_has_not_is_told_of_once(
     await book.start()
     cost(one, "", input_tokens=1)  # nobody said which model, and there is nothing to look for
     cost(one, "of-tomorrow", input_tokens=1)
-    async with asyncio.timeout(30):
-        while ("claude", "of-tomorrow") not in one.tariffs:
-            await asyncio.sleep(0.02)
+    await until(lambda: ("claude", "of-tomorrow") in one.tariffs, 30)
     assert cost(one, "of-tomorrow", input_tokens=1) is None
     await book.close()
     assert caplog.text.count("aimux prices update") == 1
@@ -200,9 +199,7 @@ async def test_an_update_of_the_list_is_everybodys(database: Database) -> None:
     await book.start()
     assert cost(one, input_tokens=1) is None
     await store(database, [(("claude", "m"), [[0, {"": [[0, {"input": 7000}]]}]])], "new")
-    async with asyncio.timeout(10):
-        while cost(one, input_tokens=1) is None:
-            await asyncio.sleep(0.02)
+    await until(lambda: cost(one, input_tokens=1) is not None)
     assert cost(one, input_tokens=1) == 7
     await book.close()
 
@@ -218,9 +215,7 @@ async def test_a_tariff_that_only_a_newer_version_can_read_takes_no_other_price_
     await book.start()
     assert (cost(one, input_tokens=1), cost(one, "new", input_tokens=1)) == (7, None)
     await store(database, [(("claude", "m"), newer), (("claude", "n"), [[0, {"": [[0, {"input": 9000}]]}]])], "list")
-    async with asyncio.timeout(10):
-        while ("claude", "n") not in one.tariffs:
-            await asyncio.sleep(0.02)
+    await until(lambda: ("claude", "n") in one.tariffs)
     assert (cost(one, input_tokens=1), cost(one, "n", input_tokens=1)) == (7, 9)
     assert cost(one, "claude-opus-4-5", input_tokens=1000) is None
     async with asyncio.timeout(30):  # others are looked up as before

@@ -15,6 +15,7 @@ import pytest
 from aimux.metering.rows import KEY, Key
 from aimux.metering.spill import Spill
 from aimux.storage import Database
+from tests.waiting import until
 
 from .conftest import Make
 from .support import NOON, ONE, Flaky, record, settled, times, total
@@ -48,9 +49,7 @@ async def test_half_a_line_is_what_a_crash_leaves_and_no_more_is_lost(
     file.write_bytes(file.read_bytes()[:-40])
     second = make()
     await second.start()
-    async with asyncio.timeout(10):
-        while list((tmp_path / "ledger").iterdir()):
-            await asyncio.sleep(0.05)
+    await until(lambda: not list((tmp_path / "ledger").iterdir()))
     await second.close()
     assert await total(database) == times(2)
 

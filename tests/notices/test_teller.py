@@ -17,6 +17,7 @@ from aiohttp import web
 from aimux.config.notices import Notices
 from aimux.notices import Notice, Teller
 from aimux.notices import teller as module
+from tests.waiting import until
 
 SECRET = "a-secret-of-sixteen-and-more"
 PAUSES = module.PAUSES
@@ -37,9 +38,7 @@ class Receiver:
         return web.Response(status=status, headers={"location": self.url} if status == 302 else {})
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.got) < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.got) >= count, 5)
 
 
 @pytest.fixture
@@ -132,9 +131,7 @@ async def test_the_log_says_which_receiver_refuses_and_how(
     receiver.answers = [status]
     make(receiver.url).tell(notice())
     where = receiver.url.removeprefix("http://").removesuffix("/hook")
-    async with asyncio.timeout(5):
-        while f"a notice could not be sent to {where}: {told}" not in caplog.text:
-            await asyncio.sleep(0.005)
+    await until(lambda: f"a notice could not be sent to {where}: {told}" in caplog.text, 5)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +196,7 @@ async def test_no_part_of_an_address_is_in_the_log(
     make: Callable[..., Teller], caplog: pytest.LogCaptureFixture
 ) -> None:
     make("http://user:secret@127.0.0.1:1/a-secret-path?token=secret").tell(notice())
-    async with asyncio.timeout(5):
-        while "could not be sent to 127.0.0.1" not in caplog.text:
-            await asyncio.sleep(0.01)
+    await until(lambda: "could not be sent to 127.0.0.1" in caplog.text, 5)
     assert "secret" not in caplog.text
 
 
@@ -218,9 +213,7 @@ async def test_apprise_that_is_not_there_is_named(
     monkeypatch.setitem(sys.modules, "apprise", None)
     told = Teller(Notices.model_validate({"apprise": ["mailto://x"]}))
     told.tell(notice())
-    async with asyncio.timeout(5):
-        while "pip install apprise" not in caplog.text:
-            await asyncio.sleep(0.01)
+    await until(lambda: "pip install apprise" in caplog.text, 5)
     await told.close()
 
 
@@ -275,9 +268,7 @@ async def test_who_was_reached_by_apprise_is_not_told_again_for_the_sake_of_anot
     install(monkeypatch, Apprise)
     teller = Teller(Notices.model_validate({"apprise": ["slack://there", "mailto://away"]}))
     teller.tell(notice())
-    async with asyncio.timeout(5):
-        while "a notice could not be sent to notices.apprise[1]" not in caplog.text:
-            await asyncio.sleep(0.005)
+    await until(lambda: "a notice could not be sent to notices.apprise[1]" in caplog.text, 5)
     assert sorted(told) == ["mailto://away"] * 3 + ["slack://there"]
     assert set(bodies) == {"alice has used 81%. (2026-11-26 13:33 UTC)"}, "one that comes late says when it was"
     await teller.close()
@@ -301,9 +292,7 @@ async def test_an_address_of_apprise_that_a_reload_has_removed_gets_nothing_more
     install(monkeypatch, Apprise)
     teller = Teller(Notices.model_validate({"apprise": ["mailto://away"]}))
     teller.tell(Notice("limit", "user:alice", "alice has used 81%.", time.time()))
-    async with asyncio.timeout(5):
-        while not told:
-            await asyncio.sleep(0.005)
+    await until(lambda: told, 5)
     await asyncio.sleep(0.05)
     assert told == ["alice has used 81%."]
     await teller.close()

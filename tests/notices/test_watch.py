@@ -9,7 +9,6 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from aimux.accounts import Account
 from aimux.accounts.account import Renewal
 from aimux.limits.leases import Mark, Standing
 from aimux.limits.rules import Owner
@@ -33,17 +32,13 @@ def look(aimux: Aimux, now: float | None = None) -> list[tuple[str, str]]:
     return [(one.event, one.about) for one in list(aimux.app.notices.recent)[before:]]
 
 
-def account(aimux: Aimux, name: str = "default") -> Account:
-    return aimux.app.pools["plain"].accounts[name]
-
-
 async def test_windows_are_told_at_80_and_95_percent_and_anew_after_their_reset(start: Start) -> None:
     aimux = await start()
     assert look(aimux) == []
     reset = time.time() + 3600
 
     def tell(used: float, resets_at: float = reset, **more: Any) -> None:
-        account(aimux).observe((LimitWindow("5h", used, resets_at, **more),), time.time())
+        aimux.account().observe((LimitWindow("5h", used, resets_at, **more),), time.time())
 
     for used, expected in ((0.7, 0), (0.8, 1), (0.9, 0), (0.96, 1), (0.99, 0)):
         tell(used)
@@ -59,35 +54,35 @@ async def test_a_window_that_wavers_at_a_mark_is_told_once(start: Start, resets:
     reset = time.time() + 3600 if resets else None
     events = []
     for used in (0.8, 0.79, 0.8):
-        account(aimux).observe((LimitWindow("5h", used, reset),), time.time())
+        aimux.account().observe((LimitWindow("5h", used, reset),), time.time())
         events += look(aimux)
     assert events == [("window", "plain/default")] * told
 
 
 async def test_parked_and_limited_accounts_are_told_when_it_begins(start: Start) -> None:
     aimux = await start(accounts=("default", "other"))
-    account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    aimux.account().apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
     assert look(aimux) == [("account_parked", "plain/default")]
     assert look(aimux) == []
-    account(aimux, "other").apply(Verdict(Action.COOL_DOWN, "limited", until=time.time() + 600), time.time())
+    aimux.account("other").apply(Verdict(Action.COOL_DOWN, "limited", until=time.time() + 600), time.time())
     assert look(aimux) == [("accounts_limited", "plain")]
-    again = account(aimux, "other").quota.free_at("")
+    again = aimux.account("other").quota.free_at("")
     when = f"{datetime.fromtimestamp(again, UTC):%Y-%m-%d %H:%M} UTC"
     assert aimux.app.notices.recent[-1].message == f"No plain account has room: the next one is free at {when}."
-    account(aimux).enable()
+    aimux.account().enable()
     assert look(aimux) == []
-    account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    aimux.account().apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
     assert set(look(aimux)) == {("account_parked", "plain/default"), ("accounts_limited", "plain")}
-    account(aimux).enable()
+    aimux.account().enable()
     assert look(aimux) == []
     for one in ("default", "other"):
-        account(aimux, one).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+        aimux.account(one).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
     assert look(aimux)[-1] == ("accounts_limited", "plain")
     assert aimux.app.notices.recent[-1].message == "No plain account has room: none comes back by itself."
-    account(aimux, "other").quota.end_cooldowns(time.time())
-    account(aimux).enable()
+    aimux.account("other").quota.end_cooldowns(time.time())
+    aimux.account().enable()
     assert look(aimux) == []
-    account(aimux).apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    aimux.account().apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
     assert look(aimux) == [("account_parked", "plain/default")], "no limit is the cause"
 
 
@@ -100,9 +95,9 @@ async def test_a_provider_without_accounts_is_no_notice(start: Start) -> None:
 async def test_a_login_that_can_not_be_renewed_is_told_before_its_end(start: Start, days: int, told: int) -> None:
     aimux = await start()
     credential = Credential("oauth", "s", expires_at=time.time() + days * 86400)
-    account(aimux).publish(credential, time.time())
+    aimux.account().publish(credential, time.time())
     assert [event for event, _ in look(aimux)].count("credential") == told
-    account(aimux).publish(
+    aimux.account().publish(
         Credential("oauth", "t", refresh_token="r", expires_at=time.time() + days * 86400), time.time()
     )
     assert look(aimux) == []
@@ -113,8 +108,8 @@ async def test_nor_is_one_whose_renewal_is_refused_told_only_when_it_has_ended(
 ) -> None:
     aimux = await start()
     renewer = create_autospec(Renewal, instance=True, trouble=("it can't be renewed: refused", ""), refused=True)
-    monkeypatch.setattr(account(aimux), "renewer", renewer)
-    account(aimux).publish(Credential("oauth", "t", refresh_token="r", expires_at=time.time() + 600), time.time())
+    monkeypatch.setattr(aimux.account(), "renewer", renewer)
+    aimux.account().publish(Credential("oauth", "t", refresh_token="r", expires_at=time.time() + 600), time.time())
     assert look(aimux) == [("credential", "plain/default")]
 
 

@@ -29,6 +29,7 @@ from aimux.people.tokens import SHOWN, digest, form
 from aimux.storage import StorageError
 from aimux.storage.times import now
 from tests.people.conftest import ADMIN, Node
+from tests.waiting import until
 
 SHA = digest("a-token-that-somebody-has")
 
@@ -36,12 +37,6 @@ SHA = digest("a-token-that-somebody-has")
 def may(people: People, secret: str, *, later: float = 0) -> Access | Denied:
     """`later`: in so many seconds."""
     return people.directory.find(digest(secret), now() + round(later * 1000))
-
-
-async def until(condition: Callable[[], bool], seconds: float = 1.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_user_gets_a_token_and_may_call(people: People) -> None:
@@ -62,10 +57,10 @@ async def test_another_node_and_the_next_start_know_it_too(node: Node) -> None:
     one, other = await node(), await node()
     await users.add(one, ADMIN, User("ann"))
     issued = await issuing.issue(one, ADMIN, "ann")
-    await until(lambda: isinstance(may(other, issued.secret), Access))
+    await until(lambda: isinstance(may(other, issued.secret), Access), 1)
     await issuing.revoke(other, ADMIN, issued.token.id)
     assert may(other, issued.secret) is Denied.REVOKED
-    await until(lambda: may(one, issued.secret) is Denied.REVOKED)
+    await until(lambda: may(one, issued.secret) is Denied.REVOKED, 1)
     third = await node()
     assert may(third, issued.secret) is Denied.REVOKED
     assert third.directory.users == other.directory.users
@@ -92,7 +87,7 @@ async def test_whoever_holds_the_snapshot_hears_of_each_change(node: Node) -> No
     other.on_change = lambda: heard.append("other")
     await users.add(one, ADMIN, User("ann"))
     assert "one" in heard
-    await until(lambda: "other" in heard)
+    await until(lambda: "other" in heard, 1)
 
 
 async def test_an_expiry_is_heard_of_when_it_comes(people: People) -> None:
@@ -122,7 +117,7 @@ async def test_a_removed_users_tokens_stay_dead_whoever_has_the_name_next(node: 
     assert may(one, issued.secret) is Denied.REVOKED
     await users.add(one, ADMIN, User("ann"))
     assert may(one, issued.secret) is Denied.REVOKED
-    await until(lambda: other.directory.stored.revision == one.directory.stored.revision)
+    await until(lambda: other.directory.stored.revision == one.directory.stored.revision, 1)
     assert other.directory.users["ann"].role is Role.MEMBER
     assert may(other, issued.secret) is Denied.REVOKED
 
@@ -199,7 +194,7 @@ async def test_imported_tokens_are_good_and_come_once(people: People) -> None:
 async def test_a_subject_is_revoked_and_restored(node: Node) -> None:
     one, other = await node(), await node()
     await issuing.revoke_subject(one, ADMIN, "s-1", reason="left")
-    await until(lambda: ("", "s-1") in other.directory.stored.subjects)
+    await until(lambda: ("", "s-1") in other.directory.stored.subjects, 1)
     await issuing.restore_subject(other, ADMIN, "s-1")
     assert not other.directory.stored.subjects
     with pytest.raises(Unknown):

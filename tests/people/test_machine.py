@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from aimux.people.tokens import digest
 from aimux.storage import Database
 from aimux.storage.times import now
 from tests.people.conftest import ADMIN
+from tests.waiting import until
 
 SOON = 1.0
 DAY = 86_400_000
@@ -126,13 +127,7 @@ class Tokens(RuleBasedStateMachine):
     @rule()
     def agreed(self) -> None:
         """Within a second every node says what it should, now and when time has passed."""
-
-        async def until(condition: Callable[[], bool]) -> None:
-            async with asyncio.timeout(SOON):
-                while not condition():
-                    await asyncio.sleep(0.01)
-
-        self.run(until(self._as_it_should_be))
+        self.run(until(self._as_it_should_be, SOON))
 
     def _as_it_should_be(self) -> bool:
         at = now()

@@ -12,6 +12,7 @@ from aimux.relay import end, tunnel
 from aimux.relay.intake import FRAMES
 from aimux.relay.unfinished import Unfinished
 from tests.relay.sockets import BINARY, CLOSE, CONT, PING, TEXT, Peer, Socket, close, raw
+from tests.waiting import until
 
 # --- back pressure ---------------------------------------------------------------------------------------------------
 
@@ -330,9 +331,7 @@ async def test_what_the_other_side_does_not_take_is_not_late(monkeypatch: pytest
     await asyncio.sleep(0.05)
     assert socket.pipe.error == ""
     socket.upstream.got()
-    async with asyncio.timeout(10):
-        while not socket.pipe.error:
-            await asyncio.sleep(0.005)
+    await until(lambda: socket.pipe.error)
     assert socket.pipe.error == "timeout"
 
 

@@ -13,6 +13,7 @@ from aimux.storage import Conflict, Database, StorageError
 from aimux.storage.migrations import HEAD
 from aimux.storage.schema.base import meta
 from tests.storage.conftest import Open, keys, put
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,9 +101,7 @@ async def test_another_node_hears_of_a_change_within_a_second_and_the_writer_at_
     async with asyncio.timeout(1):
         await heard.wait()
     await put(other, "back")
-    async with asyncio.timeout(1):
-        while len(own) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(own) >= 2, 1)
     assert (own, others) == (["heard"] * 2, [])
 
 

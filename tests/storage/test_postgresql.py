@@ -23,13 +23,7 @@ from aimux.storage import postgresql as module
 from aimux.storage.status import status
 from tests.postgresql import Server
 from tests.storage.conftest import keys, put
-
-
-async def eventually(true: object) -> None:
-    assert callable(true)
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.01)
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -173,7 +167,7 @@ async def test_what_waits_for_an_answer_of_the_host_before_goes_on_at_the_next(
             server.close()
             await connection.scalar(text("SELECT 1"))
     await put(database, "a")
-    await eventually(lambda: database.trouble is None)
+    await until(lambda: database.trouble is None)
     await database.close()
     for _, writer in ways:
         writer.close()
@@ -226,7 +220,7 @@ async def test_while_it_is_away_reads_fail_and_afterwards_all_goes_on(
     await put(database, "a")
     await asyncio.to_thread(postgresql.stop)
     try:
-        await eventually(lambda: "can't be reached" in str(database.trouble))
+        await until(lambda: "can't be reached" in str(database.trouble))
         with pytest.raises(StorageError, match="can't be reached"):
             await keys(database)
         with pytest.raises(StorageError, match="can't be reached"):
@@ -234,14 +228,12 @@ async def test_while_it_is_away_reads_fail_and_afterwards_all_goes_on(
         told.clear()
     finally:
         await asyncio.to_thread(postgresql.start)
-    await eventually(lambda: told)  # it looks at what it may have missed
+    await until(lambda: told)  # it looks at what it may have missed
     assert await keys(database) == ["a"]
     assert database.trouble is None
     told.clear()
     await put(other, "c")
-    async with asyncio.timeout(1):
-        while not told:
-            await asyncio.sleep(0.01)
+    await until(lambda: told, 1)
     await database.close()
     await other.close()
 
@@ -278,7 +270,7 @@ async def test_a_connection_that_ends_while_it_is_used_is_replaced(
     monkeypatch.setattr(module, "PING_EVERY", 0.5)
     caplog.set_level("INFO")
     database = await Database.open(postgresql_url, tmp_path)
-    await eventually(lambda: "is there again" in caplog.text)
+    await until(lambda: "is there again" in caplog.text)
     with pytest.raises(Unusable, match="can't be reached"):
         async with database.read():
             raise ended
@@ -330,7 +322,7 @@ async def test_one_that_is_a_standby_now_is_left_for_the_primary(
     with pytest.raises(Unusable, match="read-only transaction: if it is a standby"):
         for number in range(5):  # the first may find a connection that was ended
             await put(database, f"b{number}")
-    await eventually(lambda: database.trouble is not None and "it is read-only" in database.trouble.reason)
+    await until(lambda: database.trouble is not None and "it is read-only" in database.trouble.reason)
     assert await keys(database) == ["a"]
     await database.tell("that it is heard or not")
     async with database.write():
@@ -338,13 +330,13 @@ async def test_one_that_is_a_standby_now_is_left_for_the_primary(
     assert "works again" not in caplog.text
     assert (await status(postgresql_url, tmp_path)).read_only
     postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
-    await eventually(lambda: "is there again" in caplog.text)
+    await until(lambda: "is there again" in caplog.text)
     told.clear()
     await put(database, "c")
     assert database.trouble is None
     other = await Database.open(postgresql_url, tmp_path)
     await put(other, "d")
-    await eventually(lambda: told)
+    await until(lambda: told)
     assert await keys(database) == ["a", "c", "d"]
     unsubscribe()
     await database.close()
@@ -366,7 +358,7 @@ async def test_what_a_node_tells_the_others_hear_and_it_does_not(postgresql_url:
         node.hear(lambda name, text, own=own: own.append((name, text)))
     await nodes[0].tell("x" * MOST_TOLD)
     await nodes[1].tell("two words")
-    await eventually(lambda: [len(own) for own in heard] == [1, 1, 2])
+    await until(lambda: [len(own) for own in heard] == [1, 1, 2])
     assert heard[0][0][1] == "two words"
     assert heard[1] == heard[2][:1]
     assert heard[1][0][1] == "x" * MOST_TOLD

@@ -20,6 +20,7 @@ from aimux.storage import Conflict, Database, StorageError, Unusable, sqlite_fil
 from aimux.storage.status import status
 from tests.accounts.disks import failing
 from tests.storage.conftest import keys, put
+from tests.waiting import until
 
 
 async def test_nothing_is_made_before_the_first_write(state_dir: Path) -> None:
@@ -341,9 +342,7 @@ async def test_one_that_is_removed_under_it_is_noticed(written: Path) -> None:
     await put(database, "a")
     await asyncio.sleep(0.3)  # a look
     shutil.move(written, written.with_name("elsewhere"))
-    async with asyncio.timeout(2):
-        while database.trouble is None:
-            await asyncio.sleep(0.02)
+    await until(lambda: database.trouble is not None, 2)
     assert "restart aimux" in str(database.trouble)
     await database.close()
 

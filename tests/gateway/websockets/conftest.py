@@ -15,6 +15,7 @@ from websockets.http11 import Request, Response
 
 from tests.front.conftest import pytest_asyncio_loop_factories
 from tests.gateway.conftest import TOKEN, Aimux, Start
+from tests.waiting import until
 
 __all__ = [
     "DONE",
@@ -126,9 +127,7 @@ def socket(aimux: Aimux, path: str = "/plain/v1/socket", *, token: str = TOKEN, 
 
 async def ended(aimux: Aimux) -> None:
     """Until no socket is open."""
-    async with asyncio.timeout(10):
-        while aimux.app.gateway.sockets:
-            await asyncio.sleep(0.001)
+    await until(lambda: not aimux.app.gateway.sockets)
 
 
 def access(aimux: Aimux) -> list[dict[str, str]]:

@@ -72,7 +72,7 @@ async def limited_first(server: ServerConnection) -> None:
 async def test_a_turn_that_meets_a_limit_is_taken_to_another_account(begin: Begin, far: Far) -> None:
     far.serve = limited_first
     aimux = await begin(accounts=("default", "other"))
-    aimux.app.pools["plain"].accounts["other"].load(1)
+    aimux.account("other").load(1)
     async with socket(aimux) as client:
         await client.send('{"used": 0.9}')
         assert await client.recv() == '{"used": 0.9}'
@@ -106,7 +106,7 @@ async def test_a_turn_whose_model_the_account_can_not_serve_is_taken_to_another(
 
     far.serve = serve
     aimux = await begin(accounts=("default", "other"))
-    aimux.app.pools["plain"].accounts["other"].load(1)
+    aimux.account("other").load(1)
     headers = {"x-conversation": "c"} if named else {}
     async with socket(aimux, headers=headers) as client:
         await client.send("question")
@@ -152,7 +152,7 @@ async def test_what_comes_before_an_answer_is_no_part_of_it(begin: Begin, far: F
     """A client that has no more than that asks again elsewhere, and loses nothing."""
     far.serve = limited_first
     aimux = await begin(accounts=("default", "other"))
-    aimux.app.pools["plain"].accounts["other"].load(1)
+    aimux.account("other").load(1)
     before = ('{"type": "codex.response.metadata", "headers": {}}', '{"type": "response.created"}')
     async with socket(aimux, headers={"x-lanes": "1"}) as client:
         await client.send("|".join(before))
@@ -176,7 +176,7 @@ async def test_a_turn_that_meets_an_overload_is_taken_to_another_account_if_ther
     far.serve = serve
     aimux = await begin(accounts=accounts)
     if len(accounts) > 1:
-        aimux.app.pools["plain"].accounts["other"].load(1)
+        aimux.account("other").load(1)
     headers = {"x-conversation": "c"}
     async with socket(aimux, headers=headers) as client:
         await client.send("question")
@@ -226,7 +226,7 @@ async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(be
 async def test_a_limit_in_the_middle_of_an_answer_is_told_to_the_client(begin: Begin, far: Far) -> None:
     far.serve = limited_first
     aimux = await begin(accounts=("default", "other"))
-    aimux.app.pools["plain"].accounts["other"].load(1)
+    aimux.account("other").load(1)
     async with socket(aimux) as client:
         await client.send('{"delta": 1}')
         assert [await client.recv(), await client.recv()] == ['{"delta": 1}', LIMITED]
