@@ -30,7 +30,7 @@ from aimux.control.api import (
     tokens,
     usage,
 )
-from aimux.control.api.problems import Fault, Refused, invalid
+from aimux.control.api.problems import Fault, Refused, invalid, sentence
 from aimux.control.principal import Role
 from aimux.people.errors import Fixed, PeopleError, Taken, Unknown
 from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUnavailable
@@ -163,34 +163,28 @@ def _refusal(error: Exception) -> Refused:
         case Refused():
             return error
         case LoginError():
-            return Refused(400, "login-failed", _sentence(str(error)))
+            return Refused(400, "login-failed", sentence(str(error)))
         case CredentialError():
             return Refused(422, "credential", f"The credential can't be used: it {error}.")
         case RefreshRejected():
-            return Refused(409, "refresh-rejected", _sentence(error.reason), remedy=error.remedy)
+            return Refused(409, "refresh-rejected", sentence(error.reason), remedy=error.remedy)
         case RefreshUnavailable():
-            return Refused(502, "refresh-unavailable", _sentence(error.reason), remedy=error.remedy)
+            return Refused(502, "refresh-unavailable", sentence(error.reason), remedy=error.remedy)
         case Missing():
-            return Refused(404, "not-found", _sentence(error.reason), remedy=error.remedy)
+            return Refused(404, "not-found", sentence(error.reason), remedy=error.remedy)
         case Conflict():
-            return Refused(409, "conflict", _sentence(error.reason), remedy=error.remedy)
+            return Refused(409, "conflict", sentence(error.reason), remedy=error.remedy)
         case StorageError() | Away():
-            return Refused(500, "storage", _sentence(error.reason), remedy=error.remedy)
+            return Refused(500, "storage", sentence(error.reason), remedy=error.remedy)
         case VaultError():
-            return Refused(500, "vault", _sentence(error.reason), remedy=error.remedy)
+            return Refused(500, "vault", sentence(error.reason), remedy=error.remedy)
         case Unknown():
-            return Refused(404, "not-found", _sentence(error.reason), remedy=error.remedy)
+            return Refused(404, "not-found", sentence(error.reason), remedy=error.remedy)
         case Taken() | Fixed():
             word = "configured" if isinstance(error, Fixed) else "taken"
-            return Refused(409, word, _sentence(error.reason), remedy=error.remedy)
+            return Refused(409, word, sentence(error.reason), remedy=error.remedy)
         case PeopleError():
-            return Refused(422, "invalid", _sentence(error.reason), remedy=error.remedy)
+            return Refused(422, "invalid", sentence(error.reason), remedy=error.remedy)
         case _:
             log.error("admin: a fault in aimux itself", exc_info=error)
             return Refused(500, "internal", "aimux failed; its log has the details.")
-
-
-def _sentence(text: str) -> str:
-    """Capitalized, unless it begins with a name (of a host, an account)."""
-    word = text.partition(" ")[0]
-    return f"{text}." if "." in word or "/" in word else f"{text[:1].upper()}{text[1:]}."

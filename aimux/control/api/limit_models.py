@@ -8,16 +8,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from aimux.config.limits import Allowance
 from aimux.config.routes import Pattern
-from aimux.control.api.body import Body
+from aimux.control.api.body import Body, whole
 from aimux.control.api.models import Given, Instance, LimitedBy, LimitScope, LimitSetBy
 
 OwnerKind = Annotated[Literal["user", "group", "token"], Field(description="Whose they are.")]
@@ -50,10 +45,7 @@ class Amounts(Allowance):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _whole(cls, value: Any) -> Any:
-        return int(value) if isinstance(value, float) and value.is_integer() else value  # 5.0 is an integer in JSON
+    _whole = field_validator("*", mode="before")(whole)
 
 
 class _Brief(Body):

@@ -28,7 +28,6 @@ from aimux.control.principal import Principal, Role
 from aimux.limits import stored
 from aimux.limits.rules import ANYTHING, Key, Owner, Who, amount_of, value_of
 from aimux.limits.windows import moment
-from aimux.people.audit import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -87,7 +86,7 @@ async def set_limits(parts: Parts, kind: OwnerKind, name: OwnerName, body: Limit
     _changeable(keeper, kind, name)
     _served(parts, body)
     allowances = _allowances(kind, body)
-    await stored.put(keeper.database, Actor(caller.name, caller.address), Owner(kind, name), allowances)
+    await stored.put(keeper.database, caller.actor, Owner(kind, name), allowances)
     await keeper.refresh()
     return _told(allowances)
 
@@ -101,8 +100,9 @@ async def change_limits(
     _known(parts, kind, name)
     _changeable(keeper, kind, name)
     _served(parts, body)
-    actor, owner = Actor(caller.name, caller.address), Owner(kind, name)
-    allowances = await stored.change(keeper.database, actor, owner, lambda held: _allowances(kind, body.of(held)))
+    allowances = await stored.change(
+        keeper.database, caller.actor, Owner(kind, name), lambda held: _allowances(kind, body.of(held))
+    )
     await keeper.refresh()
     return _told(allowances)
 
@@ -112,7 +112,7 @@ async def remove_limits(parts: Parts, kind: OwnerKind, name: OwnerName, caller: 
     """The default and those of its groups hold from then on. Grants stay until they end."""
     keeper = parts.limits
     _changeable(keeper, kind, name)
-    if not await stored.remove(keeper.database, Actor(caller.name, caller.address), Owner(kind, name)):
+    if not await stored.remove(keeper.database, caller.actor, Owner(kind, name)):
         raise Refused(404, "not-found", f"The {kind} {name!r} has no limits of its own.")
     await keeper.refresh()
 
@@ -146,8 +146,7 @@ async def give_grant(parts: Parts, kind: OwnerKind, name: OwnerName, body: NewGr
             remedy=f"aimux limits set {kind}:{name} {body.limit}=AMOUNT",
         )
     amount = _granted(body.limit, body.amount)
-    actor = Actor(caller.name, caller.address)
-    grant = await stored.give(keeper.database, actor, Owner(kind, name), body.limit, amount, until)
+    grant = await stored.give(keeper.database, caller.actor, Owner(kind, name), body.limit, amount, until)
     await keeper.refresh()
     return _grant(grant, caller.name, keeper.limits.zone)
 

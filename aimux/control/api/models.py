@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SecretStr, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from aimux.accounts.vault import ACCOUNT_NAME
-from aimux.control.api.body import Body
+from aimux.control.api.body import Body, whole
 
 Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="A provider's name.")]
 
@@ -194,10 +194,7 @@ class AccountChange(Given):
     priority: int = Field(default=0, ge=-1000, le=1000, description="Lower is tried first, whatever the strategy.")
     groups: list[GroupName] = Field(default=[], max_length=100, description="Whom it serves; none: everybody.")
 
-    @field_validator("priority", mode="before")
-    @classmethod
-    def _whole(cls, value: object) -> object:
-        return int(value) if isinstance(value, float) and value.is_integer() else value  # 5.0 is an integer in JSON
+    _whole = field_validator("priority", mode="before")(whole)
 
 
 class Rename(Given):

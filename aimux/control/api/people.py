@@ -25,7 +25,7 @@ from aimux.control.api.people_models import (
     UserPage,
     UserQuery,
 )
-from aimux.control.api.problems import Refused
+from aimux.control.api.problems import Refused, sentence
 from aimux.control.principal import Principal, Role
 from aimux.people import groups, users
 from aimux.people.errors import no_group, no_user
@@ -134,7 +134,7 @@ def read_scopes(parts: Parts, scopes: Iterable[str]) -> tuple[str, ...]:
     try:
         return tuple(dict.fromkeys(parse_scope(scope, parts.pools.keys()) for scope in scopes))
     except ScopeError as error:
-        raise Refused(404, "no-such-scope", f"{str(error)[:1].upper()}{str(error)[1:]}.", remedy=error.remedy) from None
+        raise Refused(404, "no-such-scope", sentence(str(error)), remedy=error.remedy) from None
 
 
 def _values(parts: Parts, given: dict[str, Any]) -> dict[str, Any]:

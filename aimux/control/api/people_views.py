@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aimux.control.api.limit_models import Used
     from aimux.control.api.parts import Parts
     from aimux.people import Group, Token, User
+    from aimux.people.issuing import Issued
     from aimux.people.upkeep import Use
 
 
@@ -74,7 +75,7 @@ def token(one: Token, use: Use | None) -> models.Token:
     )
 
 
-def issued(one: Any) -> models.IssuedToken:
+def issued(one: Issued) -> models.IssuedToken:
     """A new token with its secret."""
     return models.IssuedToken(
         id=one.token.id,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
-from aimux.control.api.problems import Refused
+from aimux.control.api.problems import Refused, sentence
 from aimux.control.api.usage import time_of
 from aimux.control.api.usage_models import (
     Price,
@@ -57,7 +57,7 @@ async def update_prices(parts: Parts, body: PriceUpdate, caller: Principal) -> U
     try:
         models, priced, source = await parts.metering.book.update(body.url or "")
     except (OSError, ValueError) as error:
-        raise Refused(502, "no-list", f"{str(error)[:1].upper()}{str(error)[1:]}.", remedy=_OFFLINE) from None
+        raise Refused(502, "no-list", sentence(str(error)), remedy=_OFFLINE) from None
     await parts.note(caller, "prices.update", "prices", after={"source": source})
     return UpdatedPrices(models=models, priced=priced, source=source)
 

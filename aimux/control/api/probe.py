@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aimux.accounts import Account
 from aimux.accounts.credentials import parse_credential
-from aimux.control.api.problems import Refused
+from aimux.control.api.problems import Refused, sentence
 from aimux.gateway.credential_checks import ask_cheapest
 from aimux.gateway.route import Route
 from aimux.http.errors import WireError
@@ -35,7 +35,7 @@ async def check(accounts: AccountPool, raw: bytes, relay: Pool) -> None:
         return
     if verdict.action in {Action.REFRESH, Action.PARK}:
         said = f"{verdict.reason or 'the credential was not accepted'} (status {status})"
-        raise Refused(422, "credential-refused", f"{said[0].upper()}{said[1:]}.", remedy="copy it again, and whole")
+        raise Refused(422, "credential-refused", sentence(said), remedy="copy it again, and whole")
 
 
 async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[int | None, Verdict]:

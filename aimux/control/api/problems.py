@@ -89,6 +89,13 @@ class Refused(Exception):
         )
 
 
+def sentence(text: str) -> str:
+    """With a full stop, and a capital unless it begins with a name (of a host, an account) or a command."""
+    word = text.partition(" ")[0]
+    named = word == "aimux" or "." in word or "/" in word
+    return f"{text if named else text[:1].upper() + text[1:]}."
+
+
 def invalid(error: ValidationError, where: str) -> Refused:
     """A request that doesn't fit its model. What was sent is not repeated: it may be a secret."""
     faults, remedies = [], []

@@ -48,10 +48,7 @@ async def list_tokens(parts: Parts, query: TokenQuery) -> TokenPage:
 @operation("POST", "/tokens", "Issue a token", status=201, errors=(404, 409))
 async def issue_token(parts: Parts, body: NewToken, caller: Principal) -> IssuedToken:
     """It is only in this answer."""
-    scopes = read_scopes(parts, body.scopes)
-    return views.issued(
-        await issuing.issue(parts.people, caller.actor, body.user, label=body.label, ttl=body.ttl, scopes=scopes)
-    )
+    return await _issued(parts, caller, body.user, body)
 
 
 @operation("POST", "/tokens/import", "Take over tokens by their SHA-256", status=201, errors=(404, 409))
@@ -99,11 +96,8 @@ async def show_me(parts: Parts, caller: Principal) -> Me:
 async def issue_own_token(parts: Parts, body: NewOwnToken, caller: Principal) -> IssuedToken:
     """Where the configuration says `self_service: true`."""
     user = _self_service(parts, caller)
-    scopes = read_scopes(parts, body.scopes)
     _refuse_longer(caller, body.ttl)
-    return views.issued(
-        await issuing.issue(parts.people, caller.actor, user.name, label=body.label, ttl=body.ttl, scopes=scopes)
-    )
+    return await _issued(parts, caller, user.name, body)
 
 
 @operation("DELETE", "/me/tokens/{id}", "Revoke a token of mine", status=204, errors=(409,), role=Role.MEMBER)
@@ -131,6 +125,13 @@ async def rotate_own_token(
     user = _self_service(parts, caller)
     _refuse_longer(caller, body.ttl)
     return await _rotated(parts, caller, id, body, owner=user.name)
+
+
+async def _issued(parts: Parts, caller: Principal, user: str, body: NewOwnToken) -> IssuedToken:
+    scopes = read_scopes(parts, body.scopes)
+    return views.issued(
+        await issuing.issue(parts.people, caller.actor, user, label=body.label, ttl=body.ttl, scopes=scopes)
+    )
 
 
 async def _rotated(

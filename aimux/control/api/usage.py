@@ -14,7 +14,6 @@ from aimux.control.api.usage_models import (
     AccountWindow,
     AccountWindows,
     Kinds,
-    OwnRequestQuery,
     OwnUsageQuery,
     RequestQuery,
     Series,
@@ -201,9 +200,7 @@ async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, 
     )
 
 
-def span_of(
-    metering: Metering, query: OwnUsageQuery | UsageQuery | SeriesQuery | RequestQuery | OwnRequestQuery | SpanQuery
-) -> Span:
+def span_of(metering: Metering, query: SpanQuery) -> Span:
     """The span that a query means. Refused 422."""
     since = time_of(metering, "since", query.since)
     if query.until is None:

@@ -30,7 +30,7 @@ When = Annotated[
 
 MOST_AFTER = 1300
 """Characters of the name of a page of conversations."""
-HttpsUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=500)]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=500)]
 
 
 Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
@@ -284,7 +284,7 @@ class PriceList(Body):
 class PriceUpdate(Given):
     """Where the newest list is."""
 
-    url: HttpsUrl | None = Field(default=None, description="Default: where genai-prices publishes it.")
+    url: HttpUrl | None = Field(default=None, description="Default: where genai-prices publishes it.")
 
 
 class UpdatedPrices(Body):

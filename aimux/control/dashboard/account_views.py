@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from aimux.control.api.problems import sentence
 from aimux.control.dashboard.charts import window
 from aimux.control.dashboard.rendering import parsed, percent
 
@@ -77,11 +78,11 @@ def alerts(accounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for account in accounts:
         if account["status"] == "parked":
-            remedy = f" {account['remedy'][:1].upper()}{account['remedy'][1:]}." if account["remedy"] else ""
+            remedy = f" {sentence(account['remedy'])}" if account["remedy"] else ""
             found.append({"level": "bad", "account": account, "text": f"is parked: {account['reason']}.{remedy}"})
         elif account["status"] == "healthy" and account["remedy"]:
-            remedy = f"{account['remedy'][:1].upper()}{account['remedy'][1:]}"
-            found.append({"level": "warn", "account": account, "text": f"serves still: {account['reason']}. {remedy}."})
+            text = f"serves still: {account['reason']}. {sentence(account['remedy'])}"
+            found.append({"level": "warn", "account": account, "text": text})
         elif account["status"] == "cooling":
             found.append({"level": "warn", "account": account, "text": f"is cooling down: {account['reason']}."})
         for one in account["windows"]:

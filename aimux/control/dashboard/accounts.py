@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from aimux.control.api.problems import Refused
+from aimux.control.api.problems import Refused, sentence
 from aimux.control.dashboard import account_views
 from aimux.control.dashboard.page import ask, away, edited, every, form, go, if_known, render, segment, told
 from aimux.control.state import control_of
@@ -148,17 +148,7 @@ async def login(request: web.Request) -> web.StreamResponse:
     body: dict[str, Any] = {"account": given.get("account", "") or None, "replace": bool(given.get("replace"))}
     flow = "device" if given.get("flow") == "device" else "authorize"
     started = await ask(request, "POST", f"/oauth/{segment(provider)}/{flow}", body)
-    return render(
-        request,
-        "account_login.html",
-        title=f"Log in to {provider}",
-        provider=provider,
-        flow=flow,
-        words=_provider(request, provider).login_words,
-        started=started,
-        settings=_settings(given),
-        **body,
-    )
+    return _login_page(request, flow, started, given)
 
 
 @routes.post("/accounts/exchange/{provider}")
@@ -178,18 +168,25 @@ async def device(request: web.Request) -> web.StreamResponse:
     if state["account"]:
         return await _added(request, state["account"], given, "is logged in")
     started = {name: given.get(name, "") for name in ("id", "user_code", "verification_url", "interval")}
+    return _login_page(
+        request, "device", started, given, "Nobody has confirmed yet. Confirm on the vendor's page, then look again."
+    )
+
+
+def _login_page(
+    request: web.Request, flow: str, started: Mapping[str, Any], given: Mapping[str, str], text: str = ""
+) -> web.Response:
+    provider = request.match_info["provider"]
     return render(
         request,
         "account_login.html",
         title=f"Log in to {provider}",
         provider=provider,
-        flow="device",
+        flow=flow,
         words=_provider(request, provider).login_words,
         started=started,
         settings=_settings(given),
-        account=given.get("account", ""),
-        replace=bool(given.get("replace")),
-        notices=[{"level": "", "text": "Nobody has confirmed yet. Confirm on the vendor's page, then look again."}],
+        notices=[{"level": "", "text": text}] if text else [],
     )
 
 
@@ -266,7 +263,7 @@ async def _added(
 def _tested(name: str, tested: Mapping[str, Any]) -> str:
     if tested["ok"]:
         return f"{name} answered in {tested['seconds'] * 1000:,.0f} ms."
-    remedy = f" {tested['remedy'][:1].upper()}{tested['remedy'][1:]}." if tested["remedy"] else ""
+    remedy = f" {sentence(tested['remedy'])}" if tested["remedy"] else ""
     return f"{name} does not serve: {tested['reason'] or 'the upstream gave no answer'}.{remedy}"
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from aimux import __version__
-from aimux.control.api.problems import Refused
+from aimux.control.api.problems import Refused, sentence
 from aimux.control.api.within import call
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.rendering import environment
@@ -220,7 +220,7 @@ def told(refused: Refused) -> str:
     if problem.remedy and problem.remedy.startswith("aimux "):
         text += f" → {problem.remedy}"  # to be typed as it stands
     elif problem.remedy:
-        text += f" {problem.remedy[:1].upper()}{problem.remedy[1:].rstrip('.')}."
+        text += f" {sentence(problem.remedy.rstrip('.'))}"
     return text
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from aimux.control.api.problems import sentence
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -52,12 +54,12 @@ def environment() -> Environment:
     made.filters |= {
         "ago": ago,
         "amount": amount,
-        "bytes": size,
         "exact": exact,
         "moment": moment,
         "money": money,
         "percent": percent,
         "seconds": duration,
+        "sentence": sentence,
         "until": until,
         "whose": whose,
         "zoned": zoned,
@@ -135,11 +137,6 @@ def percent(part: float | None) -> str:
     if part >= 9.995:  # of a limit that was lowered, say: a column has room for three digits
         return ">999 %"
     return f"{int(part * 100) if 0.99 < part < 1 else round(part * 100)} %"
-
-
-def size(count: float | None) -> str:
-    """Bytes."""
-    return "–" if count is None else f"{short(count)}B" if count >= 1000 else f"{count:.0f} B"
 
 
 def duration(seconds: float | None) -> str:

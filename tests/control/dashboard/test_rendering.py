@@ -18,7 +18,6 @@ from aimux.control.dashboard.rendering import (
     money,
     percent,
     short,
-    size,
     until,
 )
 
@@ -92,10 +91,6 @@ def test_a_part_is_never_all_before_it_is(part: float | None, text: str) -> None
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_sizes() -> None:
-    assert (size(512), size(60_000), size(None)) == ("512 B", "60.0 kB", "–")
 
 
 def test_times_are_told_from_here_and_are_exact_on_hover() -> None:
