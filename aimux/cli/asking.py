@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 """Items that the API gives at once."""
+NOTHING = frozenset({"", "-", "–"})
+"""Cells of a table without a value."""
 
 
 def ask(config: Path | None, work: Callable[[Backend], Awaitable[Any]], *, changes: bool = True) -> Any:
@@ -78,8 +81,8 @@ def tell(value: Mapping[str, Any], as_json: bool, text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
-    """Print aligned columns, `numbers` (names of columns) to the right; on too narrow a terminal, a paragraph for each
-    row."""
+    """Print aligned columns, `numbers` (names of columns) to the right. On a terminal those without any value are left
+    out, and if it is too narrow for the others, there is a paragraph for each row."""
     rows = [[*map(visible, row)] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console, Group
@@ -88,6 +91,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
         from rich.text import Text
 
         console = Console(highlight=False, markup=False)
+        said = [any(row[at] not in NOTHING for row in rows) for at in range(len(columns))]
+        columns, rows = [*compress(columns, said)], [[*compress(row, said)] for row in rows]
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
             table.add_column(column, no_wrap=True, justify="right" if column in numbers else "left")
@@ -99,7 +104,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
         for row in rows:
             lines: list[Text] = []
             for column, cell in zip(columns[1:], row[1:], strict=True):
-                if cell not in {"", "-", "–"}:
+                if cell not in NOTHING:
                     pair = Text.assemble((column, "dim"), f" {cell}")
                     if lines and len(lines[-1]) + len(pair) + 4 <= console.width:
                         lines[-1].append("  ").append_text(pair)

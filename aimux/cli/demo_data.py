@@ -65,7 +65,10 @@ HOLDS = {"5h": 6.0, "7d": 40.0}
 def settings() -> dict[str, Any]:
     """The team in the configuration, with limits."""
     return {
-        "users": [{"name": person.name, "token": TOKENS[person.name], "groups": [person.group]} for person in TEAM],
+        "users": [
+            {"name": person.name, "token": TOKENS[person.name], "groups": [person.group], "pin_accounts": True}
+            for person in TEAM
+        ],
         # A ChatGPT login only serves Codex, not the SDKs' plain calls, which people try as well.
         "groups": {name: {"reserved": True} for name in ("product", "automation")},
         "providers": {
@@ -99,8 +102,8 @@ def logins(simulator: Simulator) -> dict[tuple[str, str], bytes]:
 
 
 async def look(app: App, token: str) -> None:
-    """Make each account serve a request of the demo's own user, so that its state is known; and note when each person
-    was last here."""
+    """Make each account serve a request of the demo's own user, or of one whom it is for, so that its state is known;
+    and note when each person was last here."""
     import aiohttp
 
     from aimux.people.tokens import digest
@@ -116,7 +119,8 @@ async def look(app: App, token: str) -> None:
         for account in [*app.accounts()]:
             path, model = models[account.provider]
             headers = {"x-aimux-account": account.name, "user-agent": "curl/8.10"}
-            await _send(client, app.addresses[0] + path, model, token, headers, "Hello!")
+            served = next((TOKENS[one.name] for one in TEAM if one.group in account.settings.groups), token)
+            await _send(client, app.addresses[0] + path, model, served, headers, "Hello!")
 
 
 def history(now: float) -> Iterator[RequestRecord]:
@@ -174,7 +178,7 @@ def _record(rng: random.Random, person: Person, at: float) -> RequestRecord:
 async def remember(app: App) -> None:
     """Put the history into ledger and limits, a piece at a time: the gateway serves meanwhile."""
     models = {record.usage.model: record for record in history(time.time()) if record.usage and record.usage.model}
-    for _ in range(100):  # prices are looked up when a model is first seen
+    for _ in range(300):  # prices are looked up when a model is first seen
         if all(app.metering.prices.of_record(record) is not None for record in models.values()):
             break
         await asyncio.sleep(0.2)

@@ -47,10 +47,13 @@ def _row(plugin: Plugin) -> tuple[str, ...]:
 
 
 def _brings(plugin: Plugin) -> str:
-    parts = [*plugin.providers]
-    if plugin.commands:
-        parts.append(f"aimux {plugin.commands[0]}" if len(plugin.commands) == 1 else f"{len(plugin.commands)} commands")
-    return ", ".join([*parts, *plugin.routes]) or "-"
+    commands = [f"aimux {command}" for command in plugin.commands]
+    parts = (plugin.providers, _few(commands, "commands"), _few(plugin.routes, "paths"))
+    return ", ".join(name for names in parts for name in names) or "-"
+
+
+def _few(names: list[str], what: str) -> list[str]:
+    return names if len(names) < 2 else [f"{len(names)} {what}"]
 
 
 def _show_on_terminal(rows: list[tuple[str, ...]]) -> None:

@@ -83,8 +83,10 @@ def _claude_code_hints(gateway: Gateway) -> Iterator[str]:
     if gateway.certificate is not None:
         yield f"  {_export('NODE_EXTRA_CA_CERTS', gateway)}"
     yield f"  export ANTHROPIC_BASE_URL={gateway.base('anthropic')} ANTHROPIC_AUTH_TOKEN=${TOKEN_VARIABLE}"
-    yield "Behind a gateway, older versions (2.1.273, say) send all tools of all MCP servers with each request. If the"
-    yield "accounts are Anthropic's own, this has them looked up when they are needed, as without one:"
+    yield (
+        "Behind a gateway, older versions (2.1.273, say) send all tools of all MCP servers with each request. If the"
+        " accounts are Anthropic's own, this has them looked up when they are needed, as without one:"
+    )
     yield "  export ENABLE_TOOL_SEARCH=true"
 
 

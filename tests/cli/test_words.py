@@ -195,6 +195,18 @@ def test_rows_that_do_not_fit_side_by_side_become_paragraphs(
 
 
 @pytest.mark.parametrize("terminal", [False, True])
+def test_columns_that_say_nothing_are_left_out_for_people(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    print_table(("NAME", "E-MAIL", "STATE"), [("ann", "-", "enabled"), ("bob", "", "disabled")])
+    head, *_ = plain(capsys.readouterr().out).splitlines()
+    assert head.split() == (["NAME", "STATE"] if terminal else ["NAME", "E-MAIL", "STATE"])
+
+
+@pytest.mark.parametrize("terminal", [False, True])
 def test_numbers_stand_below_each_other(
     terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
