@@ -56,7 +56,7 @@ class Outside:
             from aimux.control.application import control_application
             from aimux.control.server import ControlServer
 
-            server = ControlServer(control_application(self.control, self._routes))
+            server = ControlServer(control_application(self.control, routes=self._routes))
             await server.start()
             self._server = server
             return server

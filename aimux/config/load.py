@@ -48,10 +48,11 @@ def load_leniently(
     *,
     environ: Mapping[str, str],
     providers: Mapping[str, type[Provider]],
-    fields: Collection[str] | None = None,
+    fields: Collection[str] | None,
 ) -> Config:
     """The same for a command outside of the service, which may not have all of its secrets: tokens and keys that can't
-    be read here are unknown (`Token.known`) or not there. `fields`: these alone, the others have their defaults.
+    be read here are unknown (`Token.known`) or not there. `fields`: these alone (None: all), the others have their
+    defaults.
 
     Raises ConfigError for whatever else is wrong with them.
     """

@@ -39,7 +39,7 @@ SERVER = {
 """Arguments of the `web.Server` that serves it, whoever makes that, if it is the outermost application."""
 
 
-def control_application(control: Control | None = None, routes: Iterable[Routes] = ()) -> web.Application:
+def control_application(control: Control | None = None, *, routes: Iterable[Routes]) -> web.Application:
     """`control` None: it is set as `CONTROL` by the time the application has started. `routes` are the plugins'."""
     app = web.Application(middlewares=MIDDLEWARES, handler_args=SERVER)
     if control is not None:

@@ -96,10 +96,10 @@ def over_time(
     piece: Piece,
     only: Filter,
     by: By | None,
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | None,
     *,
-    whole: bool = False,
-    models: bool = False,
+    whole: bool,
+    models: bool,
 ) -> Select[Any]:
     """Start, name ("" without `by`) and measures of a piece; `whole`: of everything, which has sums of its own.
     `names`: of these alone. `models`: provider and model stand behind the name."""

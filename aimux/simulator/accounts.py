@@ -176,9 +176,9 @@ def make_account(
     kind: Kind,
     now: float,
     *,
-    plan: str | None = None,
-    capacity: float = CAPACITY,
-    organization: str = "",
+    plan: str | None,
+    capacity: float,
+    organization: str,
 ) -> Account:
     """An account with fresh windows (none for an API key). `capacity`: tokens in five hours, a tenth of seven days'."""
     windows = {}

@@ -187,7 +187,7 @@ def opening(headers: Headers, payload: bytes, *, login: str, model: str) -> Verd
     return limited(problem, told, login=login, model=model)
 
 
-def in_event(event: Mapping[str, Any], *, login: str, model: str = "") -> Verdict | None:
+def in_event(event: Mapping[str, Any], *, login: str, model: str) -> Verdict | None:
     """The same for an error that is an event, with or without the status and headers that it would have had.
 
     `model` is what the turn asked for.

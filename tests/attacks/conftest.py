@@ -138,7 +138,7 @@ async def program(module: str, *arguments: str) -> AsyncIterator[asyncio.subproc
         await process.wait()
 
 
-async def withstands(victim: Victim, attack: str, *, token: str = "", seconds: float = SECONDS) -> Honest:
+async def withstands(victim: Victim, attack: str, *, token: str = "") -> Honest:
     """The honest client is served beside the attack as if there were none, and memory is back after it."""
     honest = Honest(victim)
     before = await settled(victim, honest)
@@ -148,7 +148,7 @@ async def withstands(victim: Victim, attack: str, *, token: str = "", seconds: f
         assert attacker.stdout is not None
         assert await asyncio.wait_for(attacker.stdout.readline(), 30) == b"begun\n"
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(honest.run(), seconds)
+            await asyncio.wait_for(honest.run(), SECONDS)
     assert honest.statuses == {200}
     assert honest.slowest < SLOWEST, f"of {honest.asked} requests"
     assert victim.memory("VmHWM") - before < MEMORY

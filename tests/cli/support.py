@@ -102,9 +102,9 @@ def until_asleep(process: subprocess.Popen[str], seconds: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-def type_hidden(fd: int, text: str, seconds: float = 30.0) -> None:
+def type_hidden(fd: int, text: str) -> None:
     """Answer a prompt that shows nothing, once it does: what was typed before that is thrown away."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 30
     while termios.tcgetattr(fd)[3] & termios.ECHO:
         assert time.monotonic() < deadline, "what is typed is shown"
         time.sleep(0.01)

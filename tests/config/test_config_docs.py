@@ -177,15 +177,15 @@ def test_the_settings_of_our_providers_are_documented(name: str) -> None:
 # --- config.example.yaml ---------------------------------------------------------------------------------------------
 
 
-def uncommented(text: str) -> str:
-    """With every setting that is commented out put to work: those are `#name`, where prose is `# Text`."""
-    return re.sub(r"^( *)#(?! ?[A-Z(`]| [a-z])", r"\1", text, flags=re.MULTILINE)
+def uncommented() -> str:
+    """The example with every setting that is commented out put to work: those are `#name`, where prose is `# Text`."""
+    return re.sub(r"^( *)#(?! ?[A-Z(`]| [a-z])", r"\1", EXAMPLE, flags=re.MULTILINE)
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
-    path.write_text(uncommented(EXAMPLE))
+    path.write_text(uncommented())
     return path
 
 
@@ -212,7 +212,7 @@ def test_everything_in_the_example_is_valid(example: Path) -> None:
 
 @pytest.mark.parametrize("path", FIELDS)
 def test_the_example_shows_every_field_at_its_default(path: str) -> None:
-    data = yaml.safe_load(uncommented(EXAMPLE))
+    data = yaml.safe_load(uncommented())
     values: list[Any] = [data]
     for part in path.replace("[]", ".[]").split("."):
         if part == "[]":
@@ -248,7 +248,7 @@ def test_the_schema_accepts_what_we_accept() -> None:
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
     validator.validate(yaml.safe_load(EXAMPLE))
-    validator.validate(yaml.safe_load(uncommented(EXAMPLE)))
+    validator.validate(yaml.safe_load(uncommented()))
     for section in DOCUMENTED.values():
         for text in section.examples:
             validator.validate(yaml.safe_load(text))

@@ -16,6 +16,7 @@ from tests.e2e.process import TOKEN, Aimux
 from tests.waiting import until
 
 KINDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+CLIENTS = 4
 
 
 @dataclass
@@ -66,10 +67,10 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(aimux: Aimux, load: Load, clients: int = 4) -> AsyncIterator[None]:
+async def under_load(aimux: Aimux, load: Load) -> AsyncIterator[None]:
     load.over = False
     async with aiohttp.ClientSession() as session:
-        tasks = [asyncio.create_task(load.client(session, aimux, f"{time.time_ns()}-{n}")) for n in range(clients)]
+        tasks = [asyncio.create_task(load.client(session, aimux, f"{time.time_ns()}-{n}")) for n in range(CLIENTS)]
         tasks.append(asyncio.create_task(load.watch_the_machine()))
         try:
             yield

@@ -27,6 +27,11 @@ def reply(body: Any, *headers: str, status: int = 200) -> bytes:
     return error(status, "content-type: application/json", *headers, body=raw)
 
 
+def answer(tokens: int) -> bytes:
+    """One that took so many."""
+    return reply({"tokens": tokens})
+
+
 def account_of(sent: bytes) -> str:
     """Whose credential a request came with."""
     match = re.search(rf"Bearer {SECRET}-?(\w*)".encode(), sent)

@@ -9,9 +9,8 @@ import pytest
 
 from aimux.limits import Who
 from aimux.plugin import Action, LimitWindow, Verdict
-from tests.gateway.answers import json_of, status_of
+from tests.gateway.answers import answer, json_of, status_of
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
-from tests.gateway.test_limits import answer
 
 USERS = [{"name": name, "token": f"{TOKEN}-{name}"} for name in ("ann", "bob")]
 RESET = time.time() + 4 * 3600

@@ -14,7 +14,7 @@ from aimux.plugin import ErrorAnswer, GatewayError, RequestHead
 
 from .answers import EVENT, SSE, once, payload_of, status_of
 from .conftest import Plain, Start, Upstream, request
-from .test_people import ADMIN, add
+from .people import ADMIN, add
 from .websockets.conftest import Begin, Far, begin, far, socket
 
 __all__ = ["begin", "far"]

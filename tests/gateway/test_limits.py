@@ -23,7 +23,7 @@ from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
 from aimux.plugin import RequestHead
 from aimux.plugin.errors import LimitReached
-from tests.gateway.answers import json_of, reply, status_of
+from tests.gateway.answers import answer, json_of, status_of
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 from tests.waiting import until
 
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ANN = Who("ann")
-
-
-def answer(tokens: int) -> bytes:
-    return reply({"tokens": tokens})
 
 
 def standings(aimux: Aimux) -> dict[str, float]:

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from aimux.people import Group, User, groups, issuing, users
 from tests.gateway.answers import json_of
 from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, request
-from tests.gateway.test_people import ADMIN
+from tests.gateway.people import ADMIN
 from tests.gateway.websockets.conftest import Begin, Far, begin, far, socket
 
 __all__ = ["begin", "far"]

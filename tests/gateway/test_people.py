@@ -9,51 +9,13 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from aimux.http.framing import chunk
-from aimux.people import Actor, Group, User, groups, issuing, users
+from aimux.people import Group, User, groups, issuing, users
 from aimux.people.tokens import make_token
-from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
+from tests.gateway.conftest import TOKEN, Start, Upstream
+from tests.gateway.people import ADMIN, add, status, stream, streaming
 from tests.gateway.websockets.conftest import Begin, Far, begin, far, socket
 
-from .answers import EVENT, SSE
-
-__all__ = ["begin", "far"]
-
-ADMIN = Actor("admin")
-
-
-async def add(aimux: Aimux, name: str, *scopes: str, token_scopes: tuple[str, ...] = (), **values: Any) -> str:
-    """A user with a token: the token."""
-    await users.add(aimux.app.people, ADMIN, User(name, scopes=scopes, **values))
-    return (await issuing.issue(aimux.app.people, ADMIN, name, scopes=token_scopes)).secret
-
-
-async def status(aimux: Aimux, token: str, **options: Any) -> tuple[int, str]:
-    answer = await aimux.send(request(token=token, **options))
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body).get("plain", "")
-
-
-@pytest.fixture
-def streaming(upstream: Upstream) -> None:
-    """Upstreams that send an event and then wait for the end."""
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await upstream.read(reader)
-        writer.write(SSE + chunk(EVENT))
-        await reader.read()
-
-    upstream.script = script
-
-
-async def stream(aimux: Aimux, token: str) -> asyncio.StreamReader:
-    """An open one, with its first event read."""
-    reader, writer = await aimux.connect()
-    writer.write(request(close=False, token=token))
-    async with asyncio.timeout(10):
-        await reader.readuntil(b"\r\n\r\n")
-        await reader.readuntil(EVENT)
-    return reader
+__all__ = ["begin", "far", "streaming"]
 
 
 async def test_a_token_of_the_database_is_served_from_the_moment_it_is_there(start: Start) -> None:

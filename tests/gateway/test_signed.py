@@ -13,7 +13,7 @@ import pytest
 from aimux.config import ConfigError
 from aimux.people import Actor, issuing
 from tests.gateway.conftest import Start, Upstream, request
-from tests.gateway.test_people import status, stream, streaming
+from tests.gateway.people import status, stream, streaming
 
 __all__ = ["streaming"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from aimux.plugin import RequestHead
 from tests.gateway.conftest import SECRET, TOKEN, Plain, Start, Upstream, request
-from tests.gateway.test_people import add, status
+from tests.gateway.people import add, status
 
 THEIRS = "vendors-own-key-0123456789"
 

@@ -13,20 +13,11 @@ from aimux.metering.flattener import Flattener
 from aimux.metering.prices import Prices
 from aimux.metering.rows import Row
 from aimux.metering.store import LedgerStore
-from tests.limits.test_keeper import record
+from tests.limits.support import ALICE, record
 
 UTC = ZoneInfo("UTC")
-
-
-ALICE = Who("alice", "laptop", ("research",))
-
-
 SIZE, TOKENS = 2000, 700
-
-
 HOUR = 3600.0
-
-
 Node = Callable[..., Awaitable[LimitKeeper]]
 
 

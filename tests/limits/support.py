@@ -1,13 +1,18 @@
-"""Leases of people in Berlin, at noon."""
+"""Leases of people in Berlin, at noon; and what their requests took."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from aimux.limits.keeper import LimitKeeper
 from aimux.limits.leases import Limits, Refusal
 from aimux.limits.rules import EVERYBODY, Grant, Policy, Rule, Scope, Who
 from aimux.limits.sums import Lease
+from aimux.metering.record import RequestRecord, Sender, new_id
+from aimux.plugin import Usage
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 11, 21, 12, tzinfo=BERLIN).timestamp()
@@ -49,3 +54,14 @@ def refusal(book: Limits, who: Who = ALICE, *, now: float = NOON, size: int = 40
 
 def use(book: Limits, tokens: int, who: Who = ALICE, *, now: float = NOON) -> None:
     book.settle(lease(book, who, now=now), tokens, 0, 0)
+
+
+def used(keeper: LimitKeeper, who: Who = ALICE) -> dict[str, float]:
+    return {f"{one.owner} {one.limit}": one.used for one in keeper.limits.standings(who, time.time())}
+
+
+def record(at: float, tokens: int, *, user: str = "alice", model: str = "opus-5", served: str = "") -> RequestRecord:
+    usage = Usage(served or model, tokens, tokens, tokens, tokens, 1, 1)
+    sender = Sender(token="laptop", groups=("research", "all"))
+    about: dict[str, Any] = {"user": user, "provider": "claude", "model": model, "sender": sender, "usage": usage}
+    return RequestRecord(new_id(at), at, "POST", "/x", attempts=1, **about)

@@ -18,7 +18,7 @@ from aimux.metering.flattener import Flattener
 from aimux.metering.prices import Prices
 from aimux.metering.rows import Row
 from aimux.storage.schema.limits import limit_shares
-from tests.limits.test_keeper import record
+from tests.limits.support import record
 
 from .nodes import ALICE, TOKENS, UTC, Node, Time, ask, exchange, requests, reserve, used, write
 

@@ -21,7 +21,7 @@ from aimux.metering.tariff import Tariff
 from tests.waiting import until
 
 from .nodes import ALICE, UTC, Node, exchange, used, write
-from .test_keeper import record
+from .support import record
 
 ASSUMED, PRICED = 40_000_000, 4_000_000
 """What 4,000 tokens cost without a known price (nanodollars), and with it."""

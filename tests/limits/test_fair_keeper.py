@@ -19,7 +19,7 @@ from aimux.metering.store import LedgerStore
 from aimux.metering.windows import Sampler
 from aimux.plugin.types import LimitWindow
 from aimux.storage import Database
-from tests.limits.test_keeper import record
+from tests.limits.support import record
 from tests.waiting import until
 
 from .nodes import HOUR, UTC
@@ -35,8 +35,8 @@ class Node:
         self.keeper = FairKeeper(database, self.fair, lambda: [self.account])
         self.see(used)
 
-    def see(self, used: float, window: str = "5h", ends_in: float = 3 * HOUR) -> None:
-        self.account.quota.observe([LimitWindow(window, used, time.time() // 60 * 60 + ends_in)], time.time())
+    def see(self, used: float) -> None:
+        self.account.quota.observe([LimitWindow("5h", used, time.time() // 60 * 60 + 3 * HOUR)], time.time())
 
     def used(self, *users: str) -> list[float]:
         """Of the window, by each."""

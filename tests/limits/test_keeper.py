@@ -21,23 +21,21 @@ from aimux.limits.settlement import Settlement
 from aimux.metering.calendar import Calendar
 from aimux.metering.flattener import Flattener
 from aimux.metering.prices import Prices
-from aimux.metering.record import RequestRecord, Sender, new_id
+from aimux.metering.record import RequestRecord
 from aimux.metering.repricing import reprice
 from aimux.metering.rows import Row
 from aimux.metering.store import LedgerStore
 from aimux.metering.tariff import Tariff
 from aimux.people import audit
 from aimux.people.audit import Actor
-from aimux.plugin import Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.schema import limits as schema
-from tests.limits.support import use
+from tests.limits.support import ALICE, record, use, used
 from tests.waiting import until
 
 UTC = ZoneInfo("UTC")
 DAY = 86_400.0
 BOSS = Actor("boss", "10.0.0.1")
-ALICE = Who("alice", "laptop", ("research",))
 Node = Callable[..., Awaitable[LimitKeeper]]
 
 
@@ -61,10 +59,6 @@ async def node(database_url: str | None, tmp_path: Path) -> AsyncIterator[Node]:
 
 def amounts(keeper: LimitKeeper, who: Who = ALICE) -> dict[str, float]:
     return {f"{one.owner} {one.limit}": one.amount for one in keeper.limits.standings(who, time.time())}
-
-
-def used(keeper: LimitKeeper, who: Who = ALICE) -> dict[str, float]:
-    return {f"{one.owner} {one.limit}": one.used for one in keeper.limits.standings(who, time.time())}
 
 
 async def test_what_one_node_sets_holds_on_the_other_and_is_in_the_audit_log(node: Node) -> None:
@@ -185,23 +179,6 @@ async def write(database: Database, *records: RequestRecord, prices: Prices | No
     store = LedgerStore(database, Calendar(UTC))
     rows = [*map(Row, Flattener("node", prices or TwoDollars()).rows(records))]
     await store.write(rows, int(time.time() * 1000))
-
-
-def record(at: float, tokens: int, *, user: str = "alice", model: str = "opus-5", served: str = "") -> RequestRecord:
-    usage = Usage(served or model, tokens, tokens, tokens, tokens, 1, 1)
-    sender = Sender(token="laptop", groups=("research", "all"))
-    return RequestRecord(
-        new_id(at),
-        at,
-        "POST",
-        "/x",
-        user=user,
-        provider="claude",
-        model=model,
-        sender=sender,
-        usage=usage,
-        attempts=1,
-    )
 
 
 async def test_a_restart_forgets_nothing(node: Node) -> None:

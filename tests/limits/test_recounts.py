@@ -24,7 +24,8 @@ from aimux.storage import Database, StorageError
 from tests.metering.support import settled
 from tests.waiting import until
 
-from .test_keeper import ALICE, UTC, record, used
+from .nodes import UTC
+from .support import ALICE, record, used
 
 
 class Served:

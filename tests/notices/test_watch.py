@@ -13,8 +13,8 @@ from aimux.accounts.account import Renewal
 from aimux.limits.leases import Mark, Standing
 from aimux.limits.rules import Owner
 from aimux.plugin import Action, Credential, LimitWindow, Verdict
+from tests.gateway.answers import answer
 from tests.gateway.conftest import Aimux, Start, Upstream, request, start, upstream
-from tests.gateway.test_limits import answer
 
 __all__ = ["start", "upstream"]
 

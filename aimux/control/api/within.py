@@ -57,7 +57,7 @@ async def call(api: Api, caller: Principal, method: str, path: str, body: Any = 
     return None if answer is None else answer.model_dump(mode="json", by_alias=True)
 
 
-async def call_of_plugin(api: Api, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+async def call_of_plugin(api: Api, method: str, path: str, body: Any) -> tuple[int, Any]:
     """The same in the form for plugins: status and JSON, of the answer or of the problem."""
     try:
         answer = await call(api, _CALLER.get(), method, path, body)
