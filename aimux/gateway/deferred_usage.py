@@ -35,8 +35,8 @@ class Claim(NamedTuple):
     records: tuple[RequestRecord, ...]
 
 
-def due(sender: Sender, conversation: str) -> str:
-    """What is kept about whoever began something."""
+def due(sender: Sender, conversation: str, model: str = "") -> str:
+    """What is kept about whoever began something. `model`: whose it is where what is told later names none."""
     told: dict[str, Any] = {
         "mount": sender.mount,
         "token": sender.token,
@@ -44,6 +44,7 @@ def due(sender: Sender, conversation: str) -> str:
         "client": sender.client,
         "class": sender.request_class,
         "conversation": conversation,
+        "model": model,
     }
     return json.dumps({name: value for name, value in told.items() if value})
 
@@ -62,9 +63,9 @@ def claim(provider: str, account: str, owner: str, over: Over, due: str, path: s
     for reported in over.usage:
         usage = possible(reported)
         models[usage.model] += 1
-        place = f"{models[usage.model]} {usage.model}"
+        place = f"{models[usage.model]} {usage.model}" if not over.total else "total"
         before = counted.get(place, _NOTHING)
-        more = _beyond(usage, before)
+        more = _beyond(usage, before, told.get("model", ""))
         if more.anything:
             records.append(_record(provider, account, owner, told, more, over.id, path, now))
             counted[place] = [max(known, getattr(usage, name)) for name, known in zip(_COUNTED, before, strict=True)]
@@ -76,8 +77,8 @@ def claim(provider: str, account: str, owner: str, over: Over, due: str, path: s
     return Claim(provider, over.id, due, new, tuple(records))
 
 
-def _beyond(usage: Usage, before: list[int]) -> Usage:
-    more = Usage(usage.model, tier=usage.tier, unknown=usage.unknown)
+def _beyond(usage: Usage, before: list[int], model: str) -> Usage:
+    more = Usage(usage.model or model, tier=usage.tier, unknown=usage.unknown)
     for name, known in zip(_COUNTED, before, strict=True):
         setattr(more, name, max(0, getattr(usage, name) - known))
     more.requests = max(1, more.requests)

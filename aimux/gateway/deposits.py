@@ -177,7 +177,8 @@ class Deposits:
         self.keep(instance, attempt.account.name, [one for one in meter.stored if one in named], None)
         if meter.begun in made and owner is not None and call.head.method == "POST":
             record = call.record
-            left = due(record.sender, record.conversation)
+            told = (usage.model for over in meter.over if over.id == meter.begun for usage in over.usage)
+            left = due(record.sender, record.conversation, next(told, ""))
             self.keep(instance, attempt.account.name, [meter.begun], owner, lasts=not meter.consumes, due=left)
         if meter.over:
             self.count(instance, meter.over, call.record.path, whole=whole)

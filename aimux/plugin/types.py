@@ -179,8 +179,9 @@ REGIONAL: Final = "+region"
 class Over(NamedTuple):
     """What something took that went on after an answer (`Meter.begun`), as a later answer reports it. `id` is its own;
     there is one `usage` for each model and price, always in the same order. `whole` False: it took at least this
-    much."""
+    much. `total`: its one `usage` is all of it, whatever model that names, or none."""
 
     id: str
     usage: tuple[Usage, ...]
     whole: bool = True
+    total: bool = False

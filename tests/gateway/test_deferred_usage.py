@@ -240,3 +240,16 @@ def test_what_was_painted_in_the_background_keeps_its_own_price() -> None:
     nothing = claim("plain", "default", "ann", Over("video_1", ()), due(sender, ""), "/v1/videos/video_1")
     assert nothing is not None
     assert (nothing.records, is_open(nothing.new)) == ((), False), "it failed: nobody waits to read what it took"
+
+
+def test_a_sum_counts_once_whatever_model_it_names() -> None:
+    """A session's events name none, and its agent may get another model."""
+    sums = ((Usage("", 5, 1), [("big", 5)]), (Usage("big", 9, 1), [("big", 4)]), (Usage("small", 9, 3), [("small", 0)]))
+    left = due(Sender("/plain"), "", "big")
+    for told, counted in sums:
+        made = claim("plain", "default", "ann", Over("sesn_1", (told,), whole=False, total=True), left, "/v1/sessions")
+        assert made is not None
+        records = [(one.model, one.usage.input_tokens) for one in made.records if one.usage is not None]
+        assert records == counted
+        left = made.new
+    assert claim("plain", "default", "ann", Over("sesn_1", (told,), whole=False, total=True), left, "/") is None

@@ -56,6 +56,32 @@ def test_a_session_tells_what_it_took_so_far(many: bool) -> None:
     assert meter.begun == ("" if many else "sesn_01")
 
 
+EVENTS = [
+    {"type": "session.status_running", "id": "sevt_01"},
+    {"type": "session.usage", "id": "sevt_02", "usage": {"input_tokens": 5}},
+    {"type": "agent.message", "id": "sevt_03", "content": [{"type": "text", "text": '"session.usage"'}]},
+    {"type": "session.usage", "id": "sevt_04", "usage": SESSION["usage"]},
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions/sesn_01/events/stream", "/v1/sessions/sesn_01/threads/sthr_01/stream"])
+def test_so_do_its_events_as_they_happen(path: str) -> None:
+    sent = CIMultiDict({"content-type": "text/event-stream"})
+    meter = anthropic.meter(RequestHead("GET", path, CIMultiDict()), 200, sent)
+    assert meter is not None
+    for event in EVENTS:
+        meter.feed(f"event: message\ndata: {json.dumps(event)}\n\n".encode())
+    meter.end()
+    (over,) = meter.over
+    assert (over.id, over.whole, over.total, over.usage[0].input_tokens) == ("sesn_01", False, True, 10)
+    assert not meter.consumes
+
+
+def test_and_a_list_of_them() -> None:
+    meter = read({"data": EVENTS, "next_page": None}, path="/v1/sessions/sesn_01/events?limit=100")
+    assert [(over.id, over.usage[0].input_tokens) for over in meter.over] == [("sesn_01", 5), ("sesn_01", 10)]
+
+
 @pytest.mark.parametrize("change", [{"status": "terminated"}, {"archived_at": "2026-11-28T00:00:00Z"}])
 def test_it_takes_nothing_more_behind_its_end(change: dict[str, Any]) -> None:
     (over,) = read(SESSION | change).over

@@ -11,7 +11,7 @@ from multidict import istr
 from aimux.plugin.body import Body
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
-from aimux.plugin.formats.anthropic_stored import BatchResults, KeptAnswer
+from aimux.plugin.formats.anthropic_stored import BatchResults, KeptAnswer, SessionEvents, SessionStream
 from aimux.plugin.formats.anthropic_usage import is_free_refusal, read_usage, stored_container, stored_message
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
 from aimux.plugin.provider import ErrorAnswer
@@ -65,6 +65,9 @@ _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
 _RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
 _RESULTS_OF = re.compile(r"/(?:v1/)*messages/batches/([^/]{1,128})/results", re.IGNORECASE)
+_SESSION_EVENTS = re.compile(
+    r"/(?:v1/)*sessions/([^/]{1,128})/(?:threads/[^/]{1,128}/)?(?:events|stream|events/stream)/?", re.IGNORECASE
+)
 _SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -217,6 +220,8 @@ def stored(request: RequestHead, status: int, content_type: str) -> Meter | None
     path = plain_path(request.path)
     if status == 200 and (results := _RESULTS_OF.fullmatch(path)):
         return BatchResults(results[1])
+    if session := _SESSION_EVENTS.fullmatch(path):
+        return SessionStream(session[1]) if content_type == "text/event-stream" else SessionEvents(session[1])
     if content_type != "application/json":
         return None
     return None if "/models" in path or path.endswith(_NOTHING_KEPT) else KeptAnswer()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from aimux.plugin.formats.anthropic_usage import is_free_refusal, read_usage
-from aimux.plugin.meters import ResultsMeter, StoredAnswer
+from aimux.plugin.meters import ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.types import Over
 from aimux.plugin.usage import Usage
 
 _ENDED = {"session": frozenset({"terminated"}), "dream": frozenset({"completed", "failed"})}
 """What goes on by itself and tells the sum of what it took so far, and the `status` behind which that stays."""
+
+_USAGE = "session.usage"
 
 
 class KeptAnswer(StoredAnswer):
@@ -33,6 +35,41 @@ class KeptAnswer(StoredAnswer):
         return tuple(one for one in found if isinstance(one, str))
 
 
+class SessionEvents(KeptAnswer):
+    """What happened in a session, whose id these do not tell: now and then, what all of it took so far."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__()
+        self._session = session
+
+    def read(self, answer: dict[str, Any]) -> None:
+        super().read(answer)
+        self.over += tuple(over for event in _objects(answer.get("data")) for over in _told(self._session, event))
+
+
+class SessionStream(SSEMeter):
+    """The same as it happens."""
+
+    sees_end = False
+    consumes = False
+    complete = True
+    needles: ClassVar[tuple[bytes, ...]] = (b'"session.usage"',)
+
+    def __init__(self, session: str) -> None:
+        super().__init__()
+        self._session = session
+
+    def read(self, event: dict[str, Any]) -> None:
+        self.over = _told(self._session, event) or self.over
+
+
+def _told(session: str, event: dict[str, Any]) -> tuple[Over, ...]:
+    """By an event of a session. It names no model."""
+    if event.get("type") != _USAGE:
+        return ()
+    return (Over(session, (_running_sum(event),), whole=False, total=True),)
+
+
 def _outputs(dream: dict[str, Any]) -> tuple[str, ...]:
     """The memory that a dream has written."""
     written = [one.get("memory_store_id") for one in _objects(dream.get("outputs"))]
@@ -50,7 +87,7 @@ def _over(told: dict[str, Any]) -> Over | None:
         return None
     if kind in _ENDED:
         whole = str(told.get("status")) in _ENDED[kind] or told.get("archived_at") is not None
-        return Over(one, (_running_sum(told),), whole)
+        return Over(one, (_running_sum(told),), whole, total=True)
     ended, counts = told.get("processing_status") == "ended", told.get("request_counts")
     nothing = ended and isinstance(counts, dict) and counts.get("succeeded") == 0
     return Over(one, ()) if nothing else None  # nobody will read its results
