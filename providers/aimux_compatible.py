@@ -55,7 +55,7 @@ _SPENT = re.compile(
     re.IGNORECASE,
 )
 """How Kimi and Zhipu say that a plan is used up: with a 403, or a 429 without `retry-after`."""
-_SPENT_CODES = frozenset({"insufficient_quota", "exceeded_current_quota_error", "1113", "1308", "1309", "1310"})
+_SPENT_CODES = frozenset({"exceeded_current_quota_error", "1113", "1308", "1309", "1310"})
 _LOGINS = ("sk-ant-oat", "sk-ant-ort", "ya29.")
 """Prefixes of tokens that people get by logging in: these are not API keys."""
 
@@ -191,7 +191,9 @@ class Compatible(Provider):
 def _is_spent(body: bytes) -> bool:
     problem = openai_problems.problem(body)
     said = problem.get("message")
-    return openai_problems.code_of(problem) in _SPENT_CODES or (isinstance(said, str) and bool(_SPENT.match(said)))
+    if openai_problems.spent(problem) or openai_problems.code_of(problem) in _SPENT_CODES:
+        return True
+    return isinstance(said, str) and bool(_SPENT.match(said))
 
 
 @hookimpl

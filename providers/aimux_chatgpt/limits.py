@@ -52,6 +52,8 @@ _TO_SET = {
 }
 _USED_UP = re.compile(r"the usage limit has been reached\.?", re.IGNORECASE)
 _UNREADABLE = Verdict(Action.MISSING, "it can't read what another account has encrypted")
+_FLEX = "flex_unavailable"
+"""There is no room at the moment for what is cheap because it may have to wait: with no account."""
 _BAD_TOKEN = frozenset({"token_revoked", "token_invalidated", "token_expired"})
 
 
@@ -140,8 +142,10 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return Verdict(Action.COOL_DOWN, "the account has to be paid for", until=until, remedy=remedy)
     if status == 403 and problem.get("message") == "Forbidden":
         return Verdict(Action.BACK_OFF, "403, refused without a reason")
-    if code == "billing_hard_limit_reached":  # with 400 from some endpoints
+    if openai_problems.spent(problem):  # with 400 from some endpoints
         return limited(problem, headers, login=login)
+    if code == _FLEX:
+        return RELAY
     if code == "usage_limit_reached" and status >= 500:  # lidge-jun/opencodex#3176
         return limited(problem, headers, login=login, model=model)
     if status == 429 or code == "usage_not_included":
@@ -203,6 +207,8 @@ def in_event(event: Mapping[str, Any], *, login: str, model: str) -> Verdict | N
         return _UNREADABLE
     if code != "usage_limit_reached" and (words := openai_problems.busy(problem)):
         return Verdict(Action.BACK_OFF, words)
+    if code == _FLEX:
+        return None
     if status not in (None, 429) and code not in {"usage_not_included", "usage_limit_reached"}:
         return None
     told = event.get("headers")
@@ -220,7 +226,7 @@ def limited(problem: dict[str, Any], headers: Headers, *, login: str, model: str
             "the account's plan does not include Codex",
             remedy=f"upgrade the plan and enable the account again, or log in with another one: {login}",
         )
-    if code in {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}:
+    if openai_problems.spent(problem):
         remedy = "add credit or raise the budget in OpenAI's console"
         return Verdict(Action.COOL_DOWN, "the account's quota is used up", until=now + _RECHECK, remedy=remedy)
     bucket = _active_bucket(headers)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 from multidict import CIMultiDict
 
-from aimux.plugin import Action, ErrorKind, GatewayError, LimitWindow, RequestHead, Verdict
+from aimux.plugin import RELAY, Action, ErrorKind, GatewayError, LimitWindow, RequestHead, Verdict
 from aimux_chatgpt import ChatGPT
 from tests.contracts import samples
 from tests.providers.conftest import NOW
@@ -136,10 +136,36 @@ class TestLimits:
         told = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
         assert chatgpt.classify(429, told, raw, model="gpt-6").model == "gpt-6", "each has limits of its own"
 
-    @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active"])
-    def test_no_money_left_is_looked_at_again_later(self, chatgpt: ChatGPT, code: str) -> None:
-        verdict = judged(chatgpt, 429, body(code, code=code))
-        assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 900)
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [
+            ("insufficient_quota", "insufficient_quota"),
+            ("billing_not_active", "billing_not_active"),
+            ("credit_balance_exhausted", "insufficient_quota"),
+            ("organization_spend_limit_exceeded", "insufficient_quota"),
+            ("project_spend_limit_exceeded", "rate_limit_error"),
+            ("organization_usage_limit_exceeded", "x"),
+            ("of_tomorrow", "insufficient_quota"),
+        ],
+    )
+    def test_no_money_left_is_looked_at_again_later(self, chatgpt: ChatGPT, code: str, kind: str) -> None:
+        verdict = judged(chatgpt, 429, body(kind, code=code), retry_after="1")
+        assert (verdict.action, verdict.until, verdict.model) == (Action.COOL_DOWN, NOW + 900, None)
+        failed = {"type": "response.failed", "response": {"error": {"code": code, "message": "m"}}}
+        opened = chatgpt.opening(CIMultiDict(), samples.sse(failed))
+        assert opened is not None
+        assert (opened.action is Action.COOL_DOWN) is (code != "of_tomorrow")
+
+    def test_no_room_for_what_may_wait_is_no_accounts_fault(self, chatgpt: ChatGPT) -> None:
+        """The client may ask for the usual tier then, and no account is to be left for it."""
+        raw = body("rate_limit_error", code="flex_unavailable")
+        assert judged(chatgpt, 429, raw, retry_after="60") == RELAY
+        meter = chatgpt.websocket_meter(RESPONSES)
+        assert meter is not None
+        meter.asked(b'{"type": "response.create"}')
+        told = {"error": {"code": "flex_unavailable"}, "headers": {"retry-after": "60"}}
+        meter.feed(json.dumps({"type": "error", "status": 429, **told}).encode())
+        assert meter.verdict is None
 
     def test_a_402_is_looked_at_again_later(self, chatgpt: ChatGPT) -> None:
         verdict = judged(chatgpt, 402, b'{"detail": "Payment required"}')

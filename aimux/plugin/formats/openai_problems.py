@@ -24,6 +24,17 @@ PREAMBLE = frozenset(
 _BUSY = frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error", "overloaded_error"})
 _OVERLOADED = _BUSY | {"server_error", "rate_limit_exceeded"}
 _OVER_SOON = frozenset({429, 500, 502, 503, 504, 529})
+_SPENT = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+    }
+)
 _BUSY_WORDS = re.compile(r"(?:Selected model is at capacity|Our servers are currently overloaded)\b.{0,80}", re.DOTALL)
 _WORD = re.compile(r"[a-z0-9_]{1,48}")
 _UNREADABLE = re.compile(
@@ -83,6 +94,11 @@ def code_of(problem: dict[str, Any]) -> str:
         if isinstance(value := problem.get(key), str) and _WORD.fullmatch(value):
             return value
     return ""
+
+
+def spent(problem: dict[str, Any]) -> bool:
+    """Whether an error says that a person has to pay, or to raise a limit, before the account serves again."""
+    return code_of(problem) in _SPENT or problem.get("type") == "insufficient_quota"
 
 
 def opening_error(payload: bytes) -> tuple[bool, dict[str, Any]]:
