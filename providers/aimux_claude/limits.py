@@ -65,6 +65,9 @@ _SPENT = re.compile(
 _DATES = ("%Y-%m-%d at %H:%M UTC", "%Y-%m-%d at %H:%M:%S UTC", "%Y-%m-%d %H:%M UTC", "%Y-%m-%d", "%B %d, %Y")
 _ABOUT_REQUEST = re.compile(r"(?:extra usage|usage credits?)\b", re.IGNORECASE)
 _CREDITS_FOR_MODEL = re.compile(r"(?:extra usage|usage credits?) (?:is|are) required for this model\b", re.IGNORECASE)
+_CREDITS_FOR_LENGTH = re.compile(
+    r"(?:extra usage|usage credits?) (?:is|are) required for long context requests\b", re.IGNORECASE
+)
 _OUT_OF_EXTRA = re.compile(r"you(?:'|\u2019)re out of (?:extra usage|usage credits?)\b", re.IGNORECASE)
 _NO_LONG_CONTEXT = re.compile(
     r"the long context beta is not (?:yet )?available for this (?:subscription|organization|account)\.?", re.IGNORECASE
@@ -235,6 +238,8 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
     """
     if model and (_CREDITS_FOR_MODEL.match(message) or anthropic.error_code(body) == "credits_required"):
         return Verdict(Action.MISSING, "it has no credits for the model", model=model)
+    if _CREDITS_FOR_LENGTH.match(message):
+        return Verdict(Action.MISSING, "it has no credits for the long context")
     if _ABOUT_REQUEST.search(message):
         return RELAY
     now, told = time.time(), _told(headers)

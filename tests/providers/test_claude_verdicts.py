@@ -128,9 +128,17 @@ class TestRateLimits:
         "message",
         ["Extra usage is required for long context requests.", "Usage credits are required for long context requests."],
     )
-    def test_a_429_about_usage_to_be_paid_for_passes_through(self, claude: Claude, message: str) -> None:
+    def test_a_length_that_is_to_be_paid_for_may_be_included_in_another_plan(
+        self, claude: Claude, message: str
+    ) -> None:
+        """CLIProxyAPI#2323. It limits nothing: the next request may be shorter."""
         headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + HOUR))
-        assert limited(claude, headers, message) == RELAY
+        verdict = limited(claude, headers, message, model="claude-opus-5")
+        assert (verdict.action, verdict.model, verdict.until) == (Action.MISSING, None, None)
+
+    def test_a_429_about_usage_to_be_paid_for_passes_through(self, claude: Claude) -> None:
+        headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + HOUR))
+        assert limited(claude, headers, "Extra usage is off for this feature.") == RELAY
 
     def test_an_api_key_is_limited_for_as_long_as_it_is_told(self, claude: Claude) -> None:
         assert limited(claude, CIMultiDict({"retry-after": "17"})).until == NOW + 17
