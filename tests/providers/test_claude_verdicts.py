@@ -246,6 +246,13 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
         (403, "OAuth token has been revoked. Please obtain a new token.", Action.REFRESH),
         (403, "OAuth token does not meet scope requirement user:profile", Action.RELAY),
         (400, "The long context beta is not yet available for this subscription.", Action.MISSING),
+        (
+            400,
+            "This credential is only authorized for use with Claude Code and cannot be used for other API requests.",
+            Action.MISSING,
+        ),
+        (400, "Third-party apps now draw from your extra usage, not your plan limits. Add more …", Action.MISSING),
+        (400, "tools.0: Third-party apps now draw from your extra usage", Action.RELAY),
         (400, "x: The long context beta is not yet available for this subscription.", Action.RELAY),
         (400, "You're out of extra usage. Add more at claude.ai/settings/usage and keep going.", Action.BACK_OFF),
         (404, "model: claude-nope", Action.RELAY),
