@@ -104,7 +104,8 @@ class OwnLists:
         try:
             page = await read_beside(call, len(raw), read)
         except DecodeError as error:
-            raise GatewayError(ErrorKind.BAD_GATEWAY, f"{provider.instance} gave a list that {error}.") from None
+            message = f"{provider.instance} gave a list that can't be decoded: {error}."
+            raise GatewayError(ErrorKind.BAD_GATEWAY, message) from None
         if page is not None and page[0].more is not None and self._pages >= MOST_PAGES:
             message = "There is more in this list than aimux looks through. Ask for what is yours by its id."
             raise GatewayError(ErrorKind.FORBIDDEN, message, retry=False)

@@ -144,8 +144,8 @@ def part_of_list(target: str, answer: bytes, items: list[Any]) -> bytes:
     ids = [item.get("id") if isinstance(item, dict) else None for item in items]
     after = asked.get("after") or asked.get("after_id") or asked.get("page")
     before = asked.get("before") or asked.get("before_id")
-    begin = ids.index(after) + 1 if after in ids else 0
-    end = ids.index(before) if before in ids else len(items)
+    begin = ids.index(after) + 1 if after and after in ids else 0
+    end = ids.index(before) if before and before in ids else len(items)
     limit = int(asked["limit"][:9]) if asked.get("limit", "").isdecimal() else len(items)
     part = items[begin:end]
     backwards = before is not None and after is None

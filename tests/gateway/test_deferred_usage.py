@@ -156,6 +156,20 @@ async def test_what_is_told_by_an_object_counts_once_too(start: Start, vendor: V
     assert len(seen.records) == 1
 
 
+async def test_what_a_list_tells_counts_once_too(start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what came of it is its owner's."""
+    aimux = await start(users=USERS)
+    seen = Seen(aimux)
+    await begin(aimux)
+    vendor.told = [json.dumps({"data": [{"id": BATCH, "took": 9}], "has_more": False}).encode()]
+    monkeypatch.setattr(Plain, "lists", lambda _self, head: "own" if head.path.endswith("/batches") else "nothing")
+    for _ in range(2):
+        assert status_of(await get(aimux, "batches")) == 200
+    assert await seen.tokens(1) == [9]
+    await settled(aimux)
+    assert len(seen.records) == 1
+
+
 async def test_what_was_made_beside_aimux_is_nobodys(start: Start, vendor: Vendor) -> None:
     aimux = await start(users=USERS)
     seen = Seen(aimux)

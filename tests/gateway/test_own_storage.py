@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aimux.gateway import own_lists
 from aimux.gateway.deposit_rows import DepositRows
 from aimux.gateway.deposits import Deposits
 from aimux.plugin import Body, RequestHead, StoredAnswer, ids_in_body, members
@@ -204,6 +205,49 @@ async def test_a_list_is_one_however_its_type_is_written(
 
     monkeypatch.setitem(globals(), "answer", in_capitals)
     assert await listed(aimux) == [own]
+
+
+async def test_a_list_of_a_pinned_account_holds_what_is_there(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=[{"name": "ann", "token": TOKEN, "pin_accounts": True}], accounts=("default", "two"))
+    while len(set(vendor.files.values())) < 2:
+        await upload(aimux)
+    sent = await aimux.send(request("/plain/v1/files", method="GET", body=b"", headers="x-aimux-account: two\r\n"))
+    there = [one for one, place in vendor.files.items() if place == "two"]
+    assert [item["id"] for item in json.loads(body_of(sent))["data"]] == ["built-in", *there]
+
+
+async def test_what_a_list_holds_that_has_no_id_is_everybodys(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimux = await start(users=USERS)
+    items = ["a name", 7, None, {"name": "x"}, {"id": 7}]
+    monkeypatch.setattr(vendor, "answer", lambda *_: answer({"data": items, "has_more": False}))
+    assert (await ask(aimux, "files"))[1]["data"] == items
+
+
+async def test_a_list_without_end_is_refused(start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out, what is the user's would look deleted."""
+    monkeypatch.setattr(own_lists, "MOST_PAGES", 2)
+    aimux = await start(users=USERS)
+    for _ in range(4):
+        await upload(aimux)
+    assert len(await listed(aimux)) == 4, "all on the second page"
+    await upload(aimux)
+    status, told = await ask(aimux, "files")
+    assert (status, told["plain"].partition(".")[0]) == (403, "There is more in this list than aimux looks through")
+
+
+async def test_a_list_that_can_not_be_read_is_not_passed_on(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimux = await start(users=USERS)
+    broken = answer({"data": []}).replace(b"etag: all", b"content-encoding: gzip")
+    monkeypatch.setattr(vendor, "answer", lambda *_: broken)
+    status, told = await ask(aimux, "files")
+    assert (status, told["plain"]) == (
+        502,
+        "plain gave a list that can't be decoded: Error -3 while decompressing data: incorrect header check.",
+    )
 
 
 async def test_who_has_stored_nothing_gets_an_empty_list(start: Start, vendor: Vendor) -> None:

@@ -118,6 +118,11 @@ def test_what_is_no_list(answer: bytes) -> None:
 ITEMS = [{"id": f"file-{number}"} for number in range(5)]
 
 
+def test_what_has_no_id_hides_nothing() -> None:
+    items = [{"id": "file-1"}, {"name": "x"}, {"id": "file-2"}]
+    assert json.loads(CLAUDE.part_of_list(get("/v1/files"), b"{}", items))["data"] == items
+
+
 @pytest.mark.parametrize(
     ("query", "numbers", "more"),
     [
