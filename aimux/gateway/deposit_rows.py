@@ -95,9 +95,8 @@ class DepositRows:
                     await self._read(select(deposits).where(some))
         except (StorageError, TimeoutError) as error:
             self._rests_until = time.monotonic() + REST_SECONDS
-            log.warning(
-                "the owners of what users have stored can't be read now: %s", error or "the database takes too long"
-            )
+            why = str(error) or "the database takes too long"
+            log.warning("the owners of what users have stored can't be read now: %s", why)
             return
         if len(self._unknown) > MOST_UNKNOWN:
             self._unknown.clear()

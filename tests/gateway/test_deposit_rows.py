@@ -140,8 +140,9 @@ async def test_what_waits_to_be_written_is_bounded() -> None:
 
 
 @pytest.mark.usefixtures("_nothing_by_itself")
+@pytest.mark.parametrize(("how", "said"), [("silent", "the database takes too long"), ("away", "it is away")])
 async def test_no_request_waits_for_a_database_that_does_not_answer(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str, said: str
 ) -> None:
     monkeypatch.setattr(deposit_rows, "LOOK_SECONDS", 0.05)
     rows, asked = await node(), 0
@@ -149,18 +150,62 @@ async def test_no_request_waits_for_a_database_that_does_not_answer(
     await rows.flush()
 
     @asynccontextmanager
-    async def silent(_self: Database) -> AsyncIterator[None]:
+    async def without_answer(_self: Database) -> AsyncIterator[None]:
         nonlocal asked
         asked += 1
+        if how == "away":
+            raise StorageError(said)
         await asyncio.Event().wait()
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "read", silent)
+        patch.setattr(Database, "read", without_answer)
         async with asyncio.timeout(10):
             await rows.look_up([("plain", "file-2")])
             await rows.look_up([("plain", "file-3")])
     assert asked == 1, "and the next ones don't even ask"
+    assert f"the owners of what users have stored can't be read now: {said}" in caplog.text
+
+
+@pytest.mark.usefixtures("_nothing_by_itself")
+async def test_what_nobody_knows_is_not_asked_for_again_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, other = await node(), await node()
+    rows.deposits.keep("plain", "default", ["file-1"], "ann")
+    await rows.flush()
+    async with asyncio.timeout(30):
+        while other.deposits.find("plain", ["file-1"]) is None:  # it has heard that there is something
+            await other.look_up([("plain", "file-1")])
+            await asyncio.sleep(0.05)
+    asked, real = 0, Database.read
+
+    def counted(self: Database) -> object:
+        nonlocal asked
+        asked += 1
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "read", counted)
+        for _ in range(2):
+            await other.look_up([("plain", "file-2")])
+        assert asked == 1
+        await other.look_up([("plain", "file-2"), ("plain", "file-3")])
+        assert asked == 2, "another one is"
+
+
+@pytest.mark.usefixtures("_nothing_by_itself")
+async def test_an_end_without_the_database_says_what_is_lost(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = await node()
+    rows.deposits.keep("plain", "default", ["file-1"], "ann")
+
+    def away(_self: Database, *_topics: str) -> None:
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", away)
+        await rows.close()
+    assert "what users have stored could not be written down: away" in caplog.text
 
 
 # --- what is used behind an answer --------------------------------------------------------------------------------
