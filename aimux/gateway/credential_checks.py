@@ -126,7 +126,8 @@ class CredentialChecks:
             async with asyncio.timeout(seconds):
                 status, verdict = await ask_cheapest(route, account, credential, self._relay, seconds)
         except (WireError, GatewayError, TimeoutError) as error:
-            log.info("%s account %s can't be checked: %s", account.provider, account.name, error or "no answer in time")
+            why = str(error) or "no answer in time"
+            log.info("%s account %s can't be checked: %s", account.provider, account.name, why)
             return None
         if verdict.action is Action.BACK_OFF:
             return None

@@ -35,7 +35,9 @@ async def run_apart(module: str, asked: Any, *, longest: float, needs: Callable[
             process.kill()
             await process.wait()
     if process.returncode:
-        raise OSError(problem.decode("utf-8", "replace").strip().rpartition("\n")[2])
+        said = problem.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        # Nothing is said where the system kills it, as it does where memory runs out.
+        raise OSError(said or f"its process ended without a word (status {process.returncode})")
     return json.loads(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +84,18 @@ async def test_nothing_is_made_up_of_windows_that_nobody_knows(start: Start) -> 
 )
 async def test_what_is_wrong_is_told(aimux: Aimux, query: str, status: int) -> None:
     assert (await aimux.send("GET", f"/plan?{query}"))[0] == status
+
+
+async def test_a_process_that_the_system_kills_is_told(
+    aimux: Aimux, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
+    killed.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(killed))
+    status, _, problem = await aimux.send("GET", "/plan")
+    assert status == 503
+    assert problem["detail"] == "The plan could not be made: its process ended without a word (status -9)."
 
 
 async def test_how_accounts_and_windows_are_written_is_told(aimux: Aimux) -> None:

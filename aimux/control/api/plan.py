@@ -135,7 +135,7 @@ async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
             remedy = "choose a later `since`"
             raise Refused(503, "too-long", "The plan takes longer than five minutes.", remedy=remedy) from None
         except OSError as error:
-            raise Refused(503, "no-plan", f"The plan could not be made: {error or 'it said nothing'}.") from None
+            raise Refused(503, "no-plan", f"The plan could not be made: {error}.") from None
     return PlanList.model_validate({"items": [one.model_dump() for one in found.plans], "unknown": found.unknown})
 
 
