@@ -237,6 +237,4 @@ async def _in_a_process(wanted: list[Wanted], fetch: str | None = None) -> tuple
         )
     except TimeoutError:
         raise OSError("the list of prices takes too long to read") from None
-    except OSError as error:
-        raise OSError(str(error) or "the list of prices can't be read") from None
     return answer["source"], answer["tariffs"]
