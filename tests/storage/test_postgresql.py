@@ -182,7 +182,15 @@ async def test_what_is_wrong_with_each_of_several_hosts_is_said(
     address = with_hosts(postgresql_url, f"127.0.0.1,{postgresql.folder}", "1,5432")
     said = await refused(address, tmp_path)
     assert re.search(rf"can't be reached \(127\.0\.0\.1: .*; {postgresql.folder}: it takes no writes", said)
-    assert "nobody-here" in await refused(address.replace("aimux@", "nobody-here@"), tmp_path)
+    said = await refused(address.replace("aimux@", "nobody-here@"), tmp_path)
+    assert re.search("nobody-here.*check user and password", said), "no other host is better"
+    postgresql.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
+    try:
+        address = with_hosts(postgresql_url, f"{postgresql.folder},{postgresql.folder}", "5432,5432")
+        said = await refused(address.replace("aimux@", "crowd@"), tmp_path)
+        assert said.count("too many connections") == 2, "where one has no room, the other may have"
+    finally:
+        postgresql.execute("DROP ROLE crowd")
 
 
 @pytest.mark.parametrize(
