@@ -337,11 +337,17 @@ async def test_a_start_without_one_page_of_room_reads_it(small_disk: Path, caplo
     await again.close()
 
 
-async def test_one_that_is_removed_under_it_is_noticed(written: Path) -> None:
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_one_that_is_removed_under_it_is_noticed(written: Path, replaced: bool) -> None:
+    """Or replaced, as by a copy that is put back under a server that runs."""
+    copy = Path(shutil.copy(written, written.with_name("copy")))
     database = await Database.open(None, written.parent)
     await put(database, "a")
     await asyncio.sleep(0.3)  # a look
-    shutil.move(written, written.with_name("elsewhere"))
+    if replaced:
+        copy.replace(written)
+    else:
+        written.replace(written.with_name("elsewhere"))
     await until(lambda: database.trouble is not None, 2)
     assert "restart aimux" in str(database.trouble)
     await database.close()
