@@ -28,15 +28,15 @@ LIFETIME = timedelta(days=397)
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
-def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) -> bool:
-    """Make or renew the pair where it is missing, broken, near its end or not for `names`. True where it did.
+def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) -> None:
+    """Make or renew the pair where it is missing, broken, near its end or not for `names`.
 
     The certificate is for every eye, the key for none: the folder, and the one around it, can be passed through.
 
     The machine's own name goes into the certificate too, but a new one is no reason for a new certificate: a
     container has another name at every start, and clients would have to trust it anew each time. Raises TLSError.
     """
-    wanted = {*ALWAYS, *names} - {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
+    wanted = {*ALWAYS, *map(_as_certified, names)} - {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
     try:
         pair = load_pair(cert_path, key_path, now=now)
     except TLSError:
@@ -44,7 +44,7 @@ def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) ->
     if pair and wanted <= pair.names and pair.not_after - now > RENEW_BEFORE.total_seconds():
         key_path.chmod(0o600)
         _open_way(cert_path)
-        return False
+        return
     key, certificate = _make([*ALWAYS, *sorted(wanted - set(ALWAYS)), socket.gethostname()], now)
     try:
         for folder in (cert_path.parent.parent, cert_path.parent):  # `parents` alone would make the outer one for all
@@ -57,7 +57,6 @@ def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) ->
             f"the self-signed certificate can't be written to {cert_path.parent} ({error.strerror or error})",
             "make state_dir writable for the service's user, or give tls.cert_path and tls.key_path",
         ) from error
-    return True
 
 
 def _open_way(cert_path: Path) -> None:
@@ -94,6 +93,14 @@ def _make(names: list[str], now: float) -> tuple[bytes, bytes]:
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         certificate.public_bytes(Encoding.PEM),
     )
+
+
+def _as_certified(name: str) -> str:
+    """As a certificate's reader has it: `listen` may write an address in another form, or with its interface."""
+    try:
+        return str(ipaddress.ip_address(name.partition("%")[0]))
+    except ValueError:
+        return name
 
 
 def _general_names(names: list[str]) -> list[x509.GeneralName]:

@@ -238,6 +238,11 @@ class TestSelfSigned:
         assert ServerTLS(TLSFiles.self_signed(tmp_path, "", "10.0.0.5")).fingerprint == first.fingerprint
         assert ServerTLS(TLSFiles.self_signed(tmp_path, "", "10.0.0.6")).fingerprint != first.fingerprint
 
+    @pytest.mark.parametrize("host", ["2001:DB8:0::5", "fe80::5%eth0"])
+    def test_an_address_in_another_form_makes_none_anew(self, tmp_path: Path, host: str) -> None:
+        first = ServerTLS(TLSFiles.self_signed(tmp_path, host))
+        assert ServerTLS(TLSFiles.self_signed(tmp_path, host)).fingerprint == first.fingerprint
+
     def test_others_read_the_certificate_and_nothing_else(self, tmp_path: Path) -> None:
         state = tmp_path / "state"
         files = TLSFiles.self_signed(state, "")
