@@ -42,7 +42,8 @@ def ensure(cert_path: Path, key_path: Path, names: Iterable[str], now: float) ->
     except TLSError:
         pair = None
     if pair and wanted <= pair.names and pair.not_after - now > RENEW_BEFORE.total_seconds():
-        key_path.chmod(0o600)
+        with contextlib.suppress(OSError):  # another one's file: if others can read it, `Pair.warnings` says so
+            key_path.chmod(0o600)
         _open_way(cert_path)
         return
     key, certificate = _make([*ALWAYS, *sorted(wanted - set(ALWAYS)), socket.gethostname()], now)

@@ -252,6 +252,20 @@ class TestSelfSigned:
             assert modes == [0o711, 0o711, 0o644, 0o600]
             state.chmod(0o700)
 
+    def test_a_key_whose_mode_can_not_be_changed_is_warned_of(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        files = TLSFiles.self_signed(tmp_path, "")
+        first = ServerTLS(files)
+        files.key_path.chmod(0o644)
+
+        def refuse(_path: Path, _mode: int) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(type(tmp_path), "chmod", refuse)
+        assert ServerTLS(files).fingerprint == first.fingerprint
+        assert "every user of this machine can read the TLS key" in caplog.text
+
     def test_another_machine_name_keeps_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = ServerTLS(TLSFiles.self_signed(tmp_path, ""))
         monkeypatch.setattr("socket.gethostname", lambda: "f00dcafe")
