@@ -27,7 +27,11 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0
 
 def clean_texts(record: logging.LogRecord) -> tuple[str, str]:
     """Message and traceback ("": none) without secrets."""
-    message = record.getMessage()
+    try:
+        message = record.getMessage()
+    except Exception as error:  # a wrong format string must not end a request; logging's own report shows the args
+        message = record.msg = f"unreadable message {record.msg!r} ({type(error).__name__})"
+        record.args = None
     trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
     # What a plugin or a library raised may hold a secret of any shape. Looking for each costs too much for routine
     # lines, but not for those that say what is wrong.
@@ -65,13 +69,7 @@ class _Handler(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self.format(record)
-        except Exception as error:  # a wrong format string must not end a request; logging's own report shows the args
-            record.msg, record.args = f"unreadable message {record.msg!r} ({type(error).__name__})", None
-            record.exc_info = None
-            line = self.format(record)
-        self._writer.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._writer.write(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
 
 
 class Logs:

@@ -121,6 +121,9 @@ async def test_a_wrong_base_url_is_a_400_that_names_the_right_one(
         assert answer.status == 400
         assert answer.headers["x-should-retry"] == "false"
         assert advice.format(app.addresses[0]) in told["error"]["message"]
+        mount = path.split("/")[1]
+        here = f"below /{mount}" if mount in {"claude", "chatgpt"} else "without the mount before it"
+        assert f" is not served {here}: " in told["error"]["message"]
         assert (told.get("type") == "error") is (shape == "anthropic")
         assert told["error"]["type"] == "invalid_request_error"
         assert not sim.requests

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aimux.logs import Logs
+from aimux.logs import HostLogs, Logs
 from aimux.metering.record import RequestRecord
 from aimux.redaction import holding
 
@@ -107,6 +107,15 @@ def test_a_broken_format_string_ends_nothing_and_shows_no_arguments(lines: Calla
     log.info("%d accounts", "many")
     (line,) = lines()
     assert line.endswith("INFO    aimux.test: unreadable message '%d accounts' (TypeError)")
+
+
+def test_nor_does_it_in_a_program_of_another(caplog: pytest.LogCaptureFixture) -> None:
+    logs = HostLogs()
+    try:
+        log.warning("%d accounts", "many")
+    finally:
+        logs.close()
+    assert caplog.messages == ["unreadable message '%d accounts' (TypeError)"]
 
 
 def test_surrogates_are_written(lines: Callable[[], list[str]]) -> None:
