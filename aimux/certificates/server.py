@@ -80,8 +80,6 @@ class ServerTLS:
         """Take what lies in the files (or in others) now. False, and the old pair stays, where it can't be used."""
         files = files or self._files
         seen = _signature(files)
-        if files == self._files:
-            self._seen = seen
         try:
             pair = _load(files)
         except TLSError as error:
@@ -94,7 +92,6 @@ class ServerTLS:
             log.info("new TLS certificate, SHA-256 %s", pair.fingerprint)
             self._warned = 0.0
         self._pair = pair
-        self._warn(time.time())
         return True
 
     async def watch(self, interval: float = POLL_SECONDS) -> None:

@@ -52,10 +52,7 @@ def moment(text: str, at: int, calendar: Calendar) -> int:
         raise ValueError(f"{text!r} is not a time: write it like 7d, 2026-11-26 or 2026-11-26T08:00:00Z") from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=calendar.zone)
-    try:
-        return min(max(0, int(when.timestamp() * 1000)), LATEST)
-    except OverflowError:  # the first or last day of all, without a zone
-        return 0 if when.year == 1 else LATEST
+    return min(max(0, int(when.timestamp() * 1000)), LATEST)
 
 
 def pieces(
