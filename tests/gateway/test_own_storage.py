@@ -213,7 +213,7 @@ async def test_a_list_of_a_pinned_account_holds_what_is_there(start: Start, vend
         await upload(aimux)
     sent = await aimux.send(request("/plain/v1/files", method="GET", body=b"", headers="x-aimux-account: two\r\n"))
     there = [one for one, place in vendor.files.items() if place == "two"]
-    assert [item["id"] for item in json.loads(body_of(sent))["data"]] == ["built-in", *there]
+    assert [item["id"] for item in json_of(sent)["data"]] == ["built-in", *there]
 
 
 async def test_what_a_list_holds_that_has_no_id_is_everybodys(
