@@ -59,6 +59,7 @@ class Judge:
         """Ids that some account did not know."""
         self.cause: RefreshError | None = None
         """Why a credential that was refused could not be renewed."""
+        self._free = call.upgrade is None and not call.admitted.counted
 
     async def by_body(self, attempt: Attempt, asked: Body) -> Verdict:
         """`asked`: the request's body as it went up."""
@@ -72,8 +73,7 @@ class Judge:
         verdict = masked(provider.classify(head.status, head.headers, body, model=attempt.model))
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, verdict)
-        free = self._call.upgrade is None and not self._call.admitted.counted
-        if free and head.status == 429 and verdict.action is Action.COOL_DOWN:
+        if self._free and head.status == 429 and verdict.action is Action.COOL_DOWN:
             # What consumes nothing has limits of its own at the vendors: 26 token counts at once are no reason to leave
             # an account that has room for messages.
             return Verdict(Action.BACK_OFF, verdict.reason, until=verdict.until)
@@ -139,8 +139,9 @@ class Judge:
         credential's scopes leave out, is refused in the same words.
 
         It is known to be refused if the provider's cheapest request is refused, too. Then it is renewed and the request
-        tried once more; a fresh credential that is refused again, and has never served, parks the account. Anything
-        else leaves the account as it is: another one may serve, or the client gets the answer.
+        tried once more; a fresh credential that is refused again, and has never served, parks the account, unless what
+        was asked consumes nothing. Anything else leaves the account as it is: another one may serve, or the client gets
+        the answer.
         """
         account, used = attempt.account, attempt.credential
         held, first = account.credential, account not in self._renewed
@@ -153,6 +154,8 @@ class Judge:
         if not (first and used.renewable) and account.served:
             account.refused(verdict.reason, time.time())
             return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it has served")
+        if not first and self._free:  # a list, say, which may be all that is refused
+            return Verdict(Action.BACK_OFF, f"{verdict.reason}, although it is fresh")
         if not first:
             return Verdict(Action.PARK, verdict.reason, remedy=verdict.remedy or "log in again")
         try:

@@ -118,6 +118,29 @@ async def test_one_that_somebody_else_has_renewed_and_is_refused_all_the_same_is
     assert state(aimux, "default") == ("healthy" if serves else "parked")
 
 
+@pytest.mark.parametrize(("method", "ends"), [("GET", "healthy"), ("POST", "parked")])
+async def test_a_list_alone_that_a_fresh_credential_is_refused_parks_nobody(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, method: str, ends: str
+) -> None:
+    """openai/codex#38679: the backend lists no models to some logins (401), and answers all that they ask it."""
+    answering(upstream, cheapest=REFUSED)
+    aimux = await start()
+    account, fresh = aimux.account(), Credential("oauth", f"{SECRET}-fresh", refresh_token="refresh")
+    account.publish(Credential("oauth", SECRET, refresh_token="refresh"), time.time())
+
+    async def renew(rejected: Credential | None = None) -> Credential:
+        account.publish(fresh, time.time(), renewed=True)
+        return fresh
+
+    renewal = create_autospec(Renewal, instance=True, trouble=("", ""), refused=False)
+    renewal.renew.side_effect = renew
+    monkeypatch.setattr(account, "renewer", renewal)
+    body = b"" if method == "GET" else b"{}"
+    answer = await aimux.send(request("/plain/v1/models", method=method, body=body))
+    assert status_of(answer) == 401
+    assert state(aimux, "default") == ends
+
+
 async def test_one_that_is_refused_and_cannot_be_renewed_for_now_is_no_401_to_the_client(
     start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
