@@ -42,14 +42,14 @@ async def fold(database: Database, calendar: Calendar, now: int) -> bool:
     """One step; False when there is nothing left to fold. Raises StorageError."""
     for name in FOLDED:
         async with database.write() as connection:
+            latest = now - GRACE
+            if name == "months":  # which are locked after the days, as batches do
+                latest = min(latest, await _folded(connection, "days") or 0)
             start = await _folded(connection, name)
             if start is None:
                 return False  # nothing was ever written
             if name == "days" and await _begun_anew(connection, calendar):
                 return True
-            latest = now - GRACE
-            if name == "months":
-                latest = min(latest, await _folded(connection, "days") or 0)
             at = start
             for _ in range(PERIODS):
                 begin, end = _period(name, at, latest, calendar)

@@ -240,11 +240,14 @@ async def add_to_folded(connection: Connection, sql: Statements, calendar: Calen
 
 
 async def _folded_until(connection: Connection, sql: Statements) -> dict[str, int]:
-    """Up to when each is folded. No fold begins between this look and the commit."""
+    """Up to when each is folded. No fold begins between this look and the commit.
+
+    Whoever locks several does so in the order of their names: else two wait for each other.
+    """
     from sqlalchemy import select
 
     from aimux.storage.schema.ledger import folded
 
     await connection.exec_driver_sql(sql.folded, [(name, 0) for name in FOLDED])
-    statement = select(folded.c.name, folded.c.until).with_for_update(read=True)
+    statement = select(folded.c.name, folded.c.until).order_by(folded.c.name).with_for_update(read=True)
     return {row.name: row.until for row in await connection.execute(statement)}
