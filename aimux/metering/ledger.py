@@ -89,6 +89,8 @@ class Ledger:
         self._warm = False
         """The database has taken something: until then everything is spilled first, because opening it can take
         seconds."""
+        self._twice = False
+        """Of what waits on the disk the database may have some: it was slow to take it."""
         self._failures = 0
         self._retry_at = 0.0
         self._away_since: float | None = None
@@ -147,8 +149,11 @@ class Ledger:
             self._held = [*self._held, *rows]  # another list: a slow database may be taking the one before
             del self._pending[: len(batch)]  # not before: whoever called may have been cancelled
         free = (self._warm or self._refused) and self._writing is None and not self._spill.size
-        if self._held and free and await self._write(self.store.write(self._held, now())):
-            self._held, self._refused = [], ""
+        if self._held and free:
+            if await self._write(self.store.write(self._held, now())):
+                self._held, self._refused = [], ""
+            else:
+                self._twice = True
         if self._held:
             await self._put_by()
         if self._writing is not None and self._writing.done():
@@ -283,12 +288,15 @@ class Ledger:
     async def _take(self) -> None:
         """Move some of what waits from the disk to the database."""
         if rows := await asyncio.to_thread(self._waiting):
-            if self._spill.untold():
-                left = await self.store.missing(rows)
+            untold = self._spill.untold()
+            if untold or self._twice:
+                rows = await self.store.missing(rows)
+            if untold:
                 self._spill.told()
-                self.on_left([*map(Row, left)])
+                self.on_left([*map(Row, rows)])
             await (self._sift(rows) if self._failures >= FAILURES else self.store.write(rows, now()))
             await asyncio.to_thread(self._spill.written)
+            self._twice = self._twice and self._spill.size > 0
 
     def _waiting(self) -> list[Values]:
         if not self._warm:

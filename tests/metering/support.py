@@ -96,6 +96,7 @@ class Flaky:
         self.away = False
         self.full = False
         self.commits_and_fails = False
+        self.tries = 0
         self.writes = 0
         """How often something was committed."""
         self.go_on = asyncio.Event()
@@ -115,6 +116,7 @@ class Flaky:
         return done
 
     async def _begin(self) -> None:
+        self.tries += 1
         await self.go_on.wait()
         if self.away:
             raise StorageError("it is away")

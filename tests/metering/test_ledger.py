@@ -76,6 +76,25 @@ async def test_a_database_that_hangs_has_what_it_is_given_on_the_disk_within_a_s
     await ledger.close()
 
 
+async def test_what_a_slow_database_has_taken_is_not_given_to_it_again(database: Database, make: Make) -> None:
+    """It would refuse the rows that it has: for each batch an error in PostgreSQL's log."""
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    ledger.record(record())
+    await settled(ledger)
+    for _ in range(2):
+        flaky.go_on.clear()
+        ledger.record(record())
+        await ledger.flush()
+        ledger.record(record())
+        await ledger.flush()
+        flaky.go_on.set()
+        await settled(ledger)
+    assert await total(database) == times(5)
+    assert flaky.tries == flaky.writes
+    await ledger.close()
+
+
 async def test_a_stop_without_a_database_leaves_all_to_the_next_start(
     database: Database, make: Make, tmp_path: Path
 ) -> None:
