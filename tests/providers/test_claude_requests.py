@@ -285,6 +285,17 @@ def test_names_of_the_configuration_are_on_the_last_page_of_the_models(claude: C
     assert ([model["id"] for model in told["data"]], told["last_id"]) == (["claude-a", "mine"], "mine")
 
 
+def test_a_name_of_the_configuration_can_do_what_its_model_can(claude: Claude) -> None:
+    """copilot-api#257: clients go by the context window that the list tells."""
+    known = {"id": "claude-a", "type": "model", "display_name": "A", "created_at": "2026-11-09", "max_input_tokens": 9}
+    head = RequestHead("GET", "/v1/models", CIMultiDict())
+    names = {"mine": "claude-a", "other": "elsewhere"}
+    told = json.loads(claude.list_models(head, json.dumps({"data": [known]}).encode(), names) or b"")
+    assert told["data"][0] == known
+    assert told["data"][1] == {**known, "lifecycle": "active", "id": "mine", "display_name": "mine"}
+    assert told["data"][2].keys() == {"id", "type", "display_name", "created_at", "lifecycle"}
+
+
 def test_a_name_of_the_configuration_may_be_asked_for_by_itself(claude: Claude) -> None:
     """An SDK's `models.retrieve`. What the upstream has under this name passes as it is."""
     head = RequestHead("GET", "/v1/models/mine%2Ffast", CIMultiDict())

@@ -261,16 +261,18 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
         return None
     data = listed.get("data")
     models = data if isinstance(data, list) else []
-    known = [model.get("id") for model in models if isinstance(model, dict)]  # of any type, foreign as they are
-    models += [_model(name) for name in names if name not in known]
+    known = {model["id"]: model for model in models if isinstance(model, dict) and isinstance(model.get("id"), str)}
+    models += [_model(name, known.get(stands_for)) for name, stands_for in names.items() if name not in known]
     ids = [model["id"] for model in models if isinstance(model, dict) and "id" in model]
     ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
     return json.dumps({**listed, "data": models, **ends}).encode()
 
 
-def _model(name: str) -> dict[str, str]:
+def _model(name: str, like: dict[str, Any] | None = None) -> dict[str, Any]:
+    """With what the model that it stands for can do: clients go by its context window, say."""
     created = "1970-01-01T00:00:00Z"  # the field is required, and nobody knows
-    return {"type": "model", "id": name, "display_name": name, "created_at": created}
+    unknown = {"type": "model", "created_at": created, "lifecycle": "active"}
+    return {**unknown, **(like or {}), "id": name, "display_name": name}
 
 
 # --- where its clients ask -----------------------------------------------------------------------------------------
