@@ -82,7 +82,7 @@ def _take(link: str, token: str, folder: Path) -> None:
 
 def _shoot(context: BrowserContext, url: str, file: Path) -> None:
     page = context.new_page()
-    page.goto(url)
+    page.goto(url, timeout=120_000)  # a plan takes long on a busy machine
     page.wait_for_timeout(1500 if url.endswith("/dashboard/") else 100)  # the first live values
     if file.name.startswith("why-"):
         page.get_by_role("link", name="Why").first.click()
