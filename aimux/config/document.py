@@ -101,7 +101,8 @@ def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
 
 
 class _Reader:
-    """Recursive descent over the events, as deep as MAX_DEPTH. `_sizes` counts the values below each anchor."""
+    """Recursive descent over the events, as deep as MAX_DEPTH. `_anchors`: what each stands for, and how many
+    values that is."""
 
     def __init__(self, text: str, document: Document) -> None:
         self._events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=_Loader))

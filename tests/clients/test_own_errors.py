@@ -33,52 +33,47 @@ async def seat(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seat]:
                 yield World(sim, aimux, trap, folder).seat()
 
 
-def statuses(seat: Seat, before: int) -> list[str]:
-    """Of the requests that were made since, the probes left out."""
-    return [line["status"] for line in seat.world.aimux.requests[before:] if line["method"] == "POST"]
-
-
 async def test_an_unknown_token(seat: Seat) -> None:
     before = len(seat.world.aimux.requests)
     ran = await claude_code(seat, token="wrong-wrong-wrong-wrong")
-    assert (ran.code, statuses(seat, before)) == (1, ["401"])
+    assert (ran.code, seat.statuses(before)) == (1, ["401"])
     assert "This token is not known to aimux" in ran.out
     before = len(seat.world.aimux.requests)
     ran = await codex(seat, auth='experimental_bearer_token = "wrong-wrong-wrong-wrong"')
-    assert (ran.code, statuses(seat, before)) == (1, ["401"] * 2), "it reconnects whatever it is told"
+    assert (ran.code, seat.statuses(before)) == (1, ["401"] * 2), "it reconnects whatever it is told"
     assert "This token is not known to aimux" in ran.err
 
 
 async def test_an_account_that_is_not_for_them_to_choose(seat: Seat) -> None:
     before = len(seat.world.aimux.requests)
     ran = await claude_code(seat, environ={"ANTHROPIC_CUSTOM_HEADERS": "x-aimux-account: default"})
-    assert (ran.code, statuses(seat, before)) == (1, ["403"])
+    assert (ran.code, seat.statuses(before)) == (1, ["403"])
     assert "You may not choose the account" in ran.out
     before = len(seat.world.aimux.requests)
     ran = await codex(seat, entry='http_headers = { "x-aimux-account" = "default" }')
-    assert (ran.code, statuses(seat, before)) == (1, ["403"] * 2), "it reconnects here too"
+    assert (ran.code, seat.statuses(before)) == (1, ["403"] * 2), "it reconnects here too"
     assert "You may not choose the account" in ran.err
 
 
 async def test_a_prompt_that_is_too_large(seat: Seat) -> None:
     before = len(seat.world.aimux.requests)
     ran = await claude_code(seat, "summarize", stdin=b"word " * 400_000)
-    assert (ran.code, statuses(seat, before)) == (1, ["413"])
+    assert (ran.code, seat.statuses(before)) == (1, ["413"])
     before = len(seat.world.aimux.requests)
     ran = await codex(seat, "-", stdin="字".encode() * 1_000_000)
     assert ran.code == 1
-    assert set(statuses(seat, before)) == {"413"}
+    assert set(seat.statuses(before)) == {"413"}
     assert "max_body_size" in ran.err
 
 
 async def test_an_upstream_that_cannot_be_reached(seat: Seat) -> None:
     before = len(seat.world.aimux.requests)
     ran = await claude_code(seat)
-    assert (ran.code, statuses(seat, before)) == (1, ["502"] * 3), "that may get better"
+    assert (ran.code, seat.statuses(before)) == (1, ["502"] * 3), "that may get better"
     assert "claude can't be reached" in ran.out
     before = len(seat.world.aimux.requests)
     ran = await codex(seat)
-    assert (ran.code, statuses(seat, before)) == (1, ["502"] * 4)
+    assert (ran.code, seat.statuses(before)) == (1, ["502"] * 4)
 
 
 async def test_behind_many_guesses(seat: Seat) -> None:
@@ -90,7 +85,7 @@ async def test_behind_many_guesses(seat: Seat) -> None:
                 pass
     before = len(seat.world.aimux.requests)
     ran = await claude_code(seat, token="wrong-wrong-wrong-wrong")
-    assert (ran.code, statuses(seat, before)) == (1, ["401"])
+    assert (ran.code, seat.statuses(before)) == (1, ["401"])
     before = len(seat.world.aimux.requests)
     assert (await claude_code(seat)).code == 1
-    assert statuses(seat, before) == ["502"] * 3
+    assert seat.statuses(before) == ["502"] * 3

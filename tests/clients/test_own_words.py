@@ -50,10 +50,6 @@ async def seated(folder: Path, state: dict[str, Any], *, reached: bool = False, 
                 yield World(sim, aimux, trap, folder).seat()
 
 
-def tries(seat: Seat, before: int) -> list[str]:
-    return [line["status"] for line in seat.world.aimux.requests[before:] if line["method"] == "POST"]
-
-
 def show(ran: Ran, who: str) -> str:
     said = (ran.out + ran.err).strip()
     print(f"\n--- {who} ({ran.code}):\n{said[-900:]}")  # noqa: T201 - `pytest -s` shows what people read
@@ -75,12 +71,12 @@ async def test_nobody_can_serve(
         before = len(seat.world.aimux.requests)
         ran = await claude_code(seat)
         assert claude_says in show(ran, "Claude Code")
-        assert (ran.code, tries(seat, before)) == (1, [status])
+        assert (ran.code, seat.statuses(before)) == (1, [status])
         before = len(seat.world.aimux.requests)
         ran = await codex(seat, patient=True)
         assert codex_says in show(ran, "Codex")
         assert ran.code == 1
-        assert len(tries(seat, before)) == 1
+        assert len(seat.statuses(before)) == 1
 
 
 async def test_a_wrong_base_url(tmp_path: Path) -> None:
@@ -93,7 +89,7 @@ async def test_a_wrong_base_url(tmp_path: Path) -> None:
                 ran, f"Claude Code at {base}"
             )
             assert ran.code == 1
-            assert set(tries(seat, before)) <= {"400"}
+            assert set(seat.statuses(before)) <= {"400"}
         for base in (f"{address}/v1", f"{address}/claude/v1"):
             ran = await codex(seat, base=base, patient=True)
             assert f"to {address}/chatgpt/v1" in show(ran, f"Codex at {base}")
@@ -105,11 +101,11 @@ async def test_paid_extra_usage_is_forbidden(tmp_path: Path) -> None:
         before = len(seat.world.aimux.requests)
         ran = await claude_code(seat)
         assert "you may not go on with paid extra usage" in show(ran, "Claude Code")
-        assert (ran.code, tries(seat, before)) == (1, ["429"])
+        assert (ran.code, seat.statuses(before)) == (1, ["429"])
         before = len(seat.world.aimux.requests)
         ran = await codex(seat, patient=True)
         assert "hit your usage limit. Try again at" in show(ran, "Codex")  # its own words for each 429 of this kind
-        assert (ran.code, len(tries(seat, before))) == (1, 1)
+        assert (ran.code, len(seat.statuses(before))) == (1, 1)
 
 
 async def test_long_context_is_forbidden(tmp_path: Path) -> None:
@@ -119,7 +115,7 @@ async def test_long_context_is_forbidden(tmp_path: Path) -> None:
         ran = await claude_code(seat, stdin=long)
         assert "rompt is too long" in show(ran, "Claude Code")
         assert ran.code == 1
-        assert set(tries(seat, before)) == {"400"}
+        assert set(seat.statuses(before)) == {"400"}
 
 
 @pytest.mark.parametrize("websockets", [False, True], ids=["events", "websocket"])

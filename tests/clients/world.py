@@ -193,6 +193,10 @@ class Seat:
     def openai(self) -> Account:
         return self.world.sim.accounts[f"{self.name}-openai"]
 
+    def statuses(self, before: int) -> list[str]:
+        """What requests got since aimux had served so many, probes left out."""
+        return [line["status"] for line in self.world.aimux.requests[before:] if line["method"] == "POST"]
+
     @property
     def sent(self) -> list[Received]:
         """What arrived upstream of this user's requests, renewals of tokens left out."""

@@ -139,6 +139,12 @@ class Aimux(Process):
         lines = (line.partition(" ACCESS ")[2] for line in self.stderr if " ACCESS " in line)
         return [dict(field.partition("=")[::2] for field in shlex.split(line)) for line in lines]
 
+    @property
+    def memory(self) -> int:
+        """Bytes that are resident. Reads /proc."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
     async def logged(self, count: int) -> list[dict[str, str]]:
         """The access log, once it has `count` lines."""
         await self.until(lambda: len(self.requests) >= count)

@@ -250,21 +250,17 @@ async def grown(aimux: Aimux, state: Path, count: int, **options: Any) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
 
-    def resident() -> int:
-        status = Path(f"/proc/{aimux.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
     async with codex(aimux, **options) as client:
         await turn(client)
     database = state / "aimux.db"
     async with asyncio.timeout(30):
         while not (database.exists() and written(database)):  # which loads, once, what writes to the database
             await asyncio.sleep(0.05)
-    before = resident()
+    before = aimux.memory
     sockets = [await codex(aimux, **options) for _ in range(count)]
     for client in sockets:
         await turn(client)
-    after = resident()
+    after = aimux.memory
     for client in sockets:
         client.transport.abort()
     return after - before

@@ -80,21 +80,16 @@ def held(aimux: Aimux) -> int:
     return len([*Path(f"/proc/{aimux.process.pid}/fd").iterdir()])
 
 
-def resident(aimux: Aimux) -> int:
-    status = Path(f"/proc/{aimux.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.usefixtures("descriptors")
 async def test_thousands_of_half_open_connections_are_held_and_cheap(tmp_path: Path) -> None:
     async with gateway(tmp_path) as aimux:
         assert await ask(aimux) == 200
-        memory = resident(aimux)
+        memory = aimux.memory
         with crowd(aimux, THOUSANDS, *HALVES):
             assert [await ask(aimux) for _ in range(5)] == [200] * 5
             assert held(aimux) > THOUSANDS, "there is room for all of them"
-            assert resident(aimux) - memory < THOUSANDS * 10_000
+            assert aimux.memory - memory < THOUSANDS * 10_000
         await until(lambda: held(aimux) <= 100, 20)
         assert await ask(aimux) == 200
         assert "client connections are open" not in aimux.output
