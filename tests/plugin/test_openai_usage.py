@@ -97,6 +97,26 @@ def test_searches_of_the_web_are_counted(content_type: str) -> None:
     assert read("/v1/responses", answer, content_type=content_type) == Usage("", 5, 1, server_tools=2)
 
 
+@pytest.mark.parametrize("told", [{}, {"output": []}, {"output": None}])
+@pytest.mark.parametrize("size", [0, MAX_LINE + 1])
+def test_searches_are_counted_that_the_last_event_leaves_out(told: dict[str, Any], size: int) -> None:
+    """As ChatGPT's backend does with all of the answer (get-bb/bb#3310)."""
+    items: list[dict[str, Any]] = [{"type": "web_search_call", "action": {"type": "search"}}] * 2
+    items += [{"type": "web_search_call", "action": {"type": "open_page"}}, {"type": "message"}]
+    meter = openai_meters.ResponsesStream()
+
+    def feed(**event: Any) -> None:
+        meter.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+    for item in items:
+        feed(type="response.output_item.added", item=item)
+        feed(type="response.output_item.done", item=item)
+    assert meter.usage.server_tools == 2, "also where it is cut off"
+    usage = {"input_tokens": 5, "output_tokens": 1}
+    feed(type="response.completed", response={"instructions": "x" * size, **told, "usage": usage})
+    assert (meter.usage, meter.complete) == (Usage("", 5, 1, server_tools=2), True)
+
+
 def test_searches_of_files_are_counted_and_have_a_price_of_their_own() -> None:
     calls: list[Any] = [{"type": "web_search_call"}, *2 * [{"type": "file_search_call", "queries": []}], None]
     answer = {"output": calls, "usage": {"input_tokens": 5, "output_tokens": 1}}

@@ -47,7 +47,8 @@ class ResponsesStream(SSEMeter):
     """Its last event repeats the whole answer with its usage.
 
     The first ones do, too, without usage but with 40 kB of instructions and tools, so the needles are the last events'
-    names. `"error"` is searched as a type: as a key, with null in it, it is in every event of that kind.
+    names. `"error"` is searched as a type: as a key, with null in it, it is in every event of that kind. ChatGPT's
+    backend leaves the answer out of the last event, so that searches have to be counted where they end.
     """
 
     needles: ClassVar[tuple[bytes, ...]] = (
@@ -57,10 +58,15 @@ class ResponsesStream(SSEMeter):
         b'"response.done"',
         b'"type":"error"',
         b'"type": "error"',
+        b'"web_search_call"',
     )
     content: ClassVar[bytes] = b'.delta"'
     audio: ClassVar[bytes] = b'audio.delta"'
     _beginning: bytes | None = b""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._searches: list[dict[str, Any]] = []
 
     @property
     def sent(self) -> int:
@@ -92,12 +98,19 @@ class ResponsesStream(SSEMeter):
                 self.begun, self._beginning = "", None
                 failed = kind == "response.failed"
                 if isinstance(response := event.get("response"), dict):
-                    read_usage(self.usage, response)
+                    read_usage(self.usage, response if response.get("output") else response | self._output)
                     self.stored = stored_response(response)
                     failed = failed or response.get("status") in _FAILED
                 self.failed = failed and not self.usage.total_input  # else it reports usage
             case "error":
                 self.complete = self.failed = True
+            case "response.output_item.done" if isinstance(item := event.get("item"), dict):
+                self._searches.append({"type": item.get("type"), "action": item.get("action")})
+                read_usage(self.usage, self._output)
+
+    @property
+    def _output(self) -> dict[str, Any]:
+        return {"output": self._searches}
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
         """An answer with images in it: its kind is at its start, its usage at its end."""
@@ -112,6 +125,7 @@ class ResponsesStream(SSEMeter):
                 self.usage,
                 {
                     "model": model and model[1].decode(),
+                    "output": self._searches,
                     "usage": told,
                     "tool_usage": tools,
                     "tools": [{"type": "image_generation", "model": painter and painter[1].decode()}],
