@@ -71,6 +71,23 @@ async def test_use_outside_aimux_becomes_visible(database: Database, make: Make,
     await ledger.close()
 
 
+@pytest.mark.parametrize(
+    ("asked", "step", "unexplained"),
+    [(0.9, 0.1, 0.0), (2.1, 0.1, 0.1), (5.0, 0.001, 0.0)],
+    ids=["an hour before", "an hour later", "less than vendors tell"],
+)
+async def test_what_a_request_took_shows_within_an_hour(
+    database: Database, make: Make, reports: Reports, asked: float, step: float, unexplained: float
+) -> None:
+    ledger = make()
+    ledger.record(record(NOON + asked * HOUR))
+    await settled(ledger)
+    await sampled(database, [(0.2, 0.1, 5), (1.5, 0.1 + step, 5)])
+    (found,) = await compare(database, reports, Span(0))
+    assert found.unexplained == pytest.approx(unexplained)
+    await ledger.close()
+
+
 async def test_a_window_that_began_again_goes_on_being_counted(
     database: Database, make: Make, reports: Reports
 ) -> None:
