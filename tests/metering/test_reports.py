@@ -171,9 +171,12 @@ async def test_conversations_come_page_by_page_the_last_active_first(
     await ledger.upkeep(AT - int(3 * HOUR * 1000))
     reports = Reports(database, calendar, lambda: 1e9)
     whole_hour = calendar.hour(AT - int(9 * DAY * 1000))
+    ended = {(one.conversation, one.user): one.time for one in sorted(records, key=lambda one: one.time)}
+    oldest = min(time for (conversation, _), time in ended.items() if conversation)
     for only, span in (
         (Filter(), ALL),
         (Filter(), Span(whole_hour)),
+        (Filter(), Span(calendar.hour(int(oldest * 1000)))),
         (Filter(user="bob"), ALL),
         (Filter(model="opus"), ALL),
         (Filter(), Span(0, whole_hour)),
@@ -184,6 +187,7 @@ async def test_conversations_come_page_by_page_the_last_active_first(
             page, total = await reports.conversations(span, only, 7, after)
             assert total == summed(one for one in records if passes(one, span, only))
             found += page
+            assert len(page) <= 7
             if len(page) < 7:
                 break
             after = page[-1][0]
