@@ -38,6 +38,8 @@ class MessageMeter(Meter):
         """The turns that are under way, in the order in which they began."""
         self._told: dict[str, Usage] = {}
         """What the last whole turn of each lane took."""
+        self._named = False
+        """The upstream has named a lane."""
         self._between = self.last = turn()
 
     def begins(self, message: bytes) -> bool:
@@ -73,8 +75,10 @@ class MessageMeter(Meter):
     def feed(self, data: bytes) -> None:
         """The upstream sent a message."""
         lane = self.lane(data)
-        # Without a lane it may be of any turn that is under way.
-        rests = not (self._lanes.get(lane) if lane else self._lanes)
+        self._named = self._named or bool(lane)
+        # Without a lane it may be of any turn that is under way, unless the upstream names the other lanes.
+        known = lane or (self._named and lane in self._told)
+        rests = not (self._lanes.get(lane) if known else self._lanes)
         self.unasked = rests and self.begins_unasked(data)
         if self.unasked:
             self._begin(lane, goes_on=True)

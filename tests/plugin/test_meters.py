@@ -311,6 +311,13 @@ def test_of_another_lane_it_does_so_beside_what_is_under_way() -> None:
     assert not meter.unasked, "it may be the other's"
     meter.feed(b'{"type":"response.created","response":{},"stream_id":"a"}')
     assert meter.unasked
+    meter.asked(b'{"type":"response.create"}')
+    meter.feed(b'{"type":"response.completed","response":{"usage":{"input_tokens":9}}}')
+    assert (meter.ended, meter.complete) == (True, False)
+    meter.feed(b'{"type":"response.created","response":{}}')
+    assert meter.unasked, "it is of the lane without a name"
+    assert meter.last.before is not None
+    assert meter.last.before.total_input == 9
 
 
 def test_a_streams_id_is_kept_no_longer_than_need_be() -> None:
