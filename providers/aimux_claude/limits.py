@@ -65,11 +65,9 @@ _SPENT = re.compile(
 _DATES = ("%Y-%m-%d at %H:%M UTC", "%Y-%m-%d at %H:%M:%S UTC", "%Y-%m-%d %H:%M UTC", "%Y-%m-%d", "%B %d, %Y")
 _ABOUT_REQUEST = re.compile(r"(?:extra usage|usage credits?)\b", re.IGNORECASE)
 _CREDITS_FOR_MODEL = re.compile(r"(?:extra usage|usage credits?) (?:is|are) required for this model\b", re.IGNORECASE)
-_OTHER_CLIENTS = re.compile(
-    r"third-party apps (?:now )?draw from your (?:extra usage|usage credits?)\b"
-    r"|this credential is only authorized for use with claude code\b",
-    re.IGNORECASE,
-)
+_OTHER_CLIENTS = re.compile(r"third-party apps (?:now )?draw from your (?:extra usage|usage credits?)\b", re.IGNORECASE)
+"""Such a request is paid for apart. That a credential is for Claude Code alone is the vendor's word about the request: it
+goes to the client, and is not tried to get round with another account."""
 _CREDITS_FOR_LENGTH = re.compile(
     r"(?:extra usage|usage credits?) (?:is|are) required for long context requests\b", re.IGNORECASE
 )
@@ -229,7 +227,7 @@ def _refused(status: int, message: str, login: str) -> Verdict:
     if _NO_LONG_CONTEXT.fullmatch(message):
         return Verdict(Action.MISSING, "it does not have the long context")
     if _OTHER_CLIENTS.match(message):
-        return Verdict(Action.MISSING, "its plan does not serve this client")
+        return Verdict(Action.MISSING, "it has no extra usage for this client")
     if _OUT_OF_EXTRA.match(message):
         return Verdict(Action.BACK_OFF, "it has no extra usage left for this request")
     return RELAY

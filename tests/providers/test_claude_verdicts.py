@@ -249,7 +249,7 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
         (
             400,
             "This credential is only authorized for use with Claude Code and cannot be used for other API requests.",
-            Action.MISSING,
+            Action.RELAY,
         ),
         (400, "Third-party apps now draw from your extra usage, not your plan limits. Add more …", Action.MISSING),
         (400, "tools.0: Third-party apps now draw from your extra usage", Action.RELAY),
