@@ -66,8 +66,8 @@ _DATES = ("%Y-%m-%d at %H:%M UTC", "%Y-%m-%d at %H:%M:%S UTC", "%Y-%m-%d %H:%M U
 _ABOUT_REQUEST = re.compile(r"(?:extra usage|usage credits?)\b", re.IGNORECASE)
 _CREDITS_FOR_MODEL = re.compile(r"(?:extra usage|usage credits?) (?:is|are) required for this model\b", re.IGNORECASE)
 _OTHER_CLIENTS = re.compile(r"third-party apps (?:now )?draw from your (?:extra usage|usage credits?)\b", re.IGNORECASE)
-"""Such a request is paid for apart. That a credential is for Claude Code alone is the vendor's word about the request: it
-goes to the client, and is not tried to get round with another account."""
+"""Such a request is paid for apart. That a credential is for Claude Code alone is the vendor's word about the request:
+it goes to the client, and is not got round with another account."""
 _CREDITS_FOR_LENGTH = re.compile(
     r"(?:extra usage|usage credits?) (?:is|are) required for long context requests\b", re.IGNORECASE
 )
