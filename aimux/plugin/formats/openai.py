@@ -52,7 +52,7 @@ _MEDIA = (
     "/embeddings",
 )
 _CALLS = re.compile(
-    r".*/(?:realtime/(?:translations/)?calls(?:/[^/]+/accept)?|live/sessions(?:/[^/]+/(?:accept|fork))?)"
+    r".*/(?:realtime(?:/translations)?(?:/calls(?:/[^/]+/accept)?)?|live/sessions(?:/[^/]+/(?:accept|fork))?)"
 )
 """A call begins where its sound is agreed on, or where one that comes by telephone is taken."""
 _ANSWERED = ("/responses", "/responses/compact", "/completions", "/decisions", "/memories/trace_summarize")
