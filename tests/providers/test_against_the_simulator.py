@@ -185,7 +185,7 @@ async def test_a_revoked_login_is_refused(world: World, name: str) -> None:
         ("claude", "403:organization", Action.REFRESH),
         ("claude", "429", Action.BACK_OFF),
         ("claude", "429:60", Action.COOL_DOWN),
-        ("claude", "429:extra-usage", Action.RELAY),
+        ("claude", "429:extra-usage", Action.MISSING),
         ("claude", "400", Action.RELAY),
         ("claude", "404", Action.RELAY),
         ("claude", "500", Action.BACK_OFF),
