@@ -49,10 +49,10 @@ async def test_a_standby_takes_the_place_of_a_primary_that_crashes(
         async with under_load(aimux, load):
             await load.answers(20)
             primary.stop(signal.SIGQUIT)
-            await waiting(session, aimux, True)
+            await writable(session, aimux, False)
             await load.answers(20)
             await asyncio.to_thread(standby.execute, "SELECT pg_promote()")
-            await waiting(session, aimux, False)
+            await writable(session, aimux, True)
             await load.answers(20)
         after = await api(session, aimux, folder, "POST", "/tokens", user="ann", label="after")
         for token in (before, after):
@@ -73,12 +73,12 @@ async def test_a_standby_takes_the_place_of_a_primary_that_crashes(
         assert [one["used"] for one in limits["items"]] == [sum(own[kind] for kind in KINDS)]
 
 
-async def waiting(session: aiohttp.ClientSession, aimux: Aimux, wanted: bool) -> None:
-    """Until the ledger waits for a database that takes writes, or does no longer."""
+async def writable(session: aiohttp.ClientSession, aimux: Aimux, wanted: bool) -> None:
+    """Until the ledger's database takes writes, or does no longer."""
     async with asyncio.timeout(30):
         while True:
             async with session.get(f"{aimux.address}/ready") as answer:
-                if ("ledger" in await answer.json()) == wanted:
+                if ("reason" not in (await answer.json()).get("ledger", {})) == wanted:
                     return
             await asyncio.sleep(0.05)
 
