@@ -58,7 +58,7 @@ class ResponsesStream(SSEMeter):
         b'"response.done"',
         b'"type":"error"',
         b'"type": "error"',
-        b'"web_search_call"',
+        b'"web_search_call',
     )
     content: ClassVar[bytes] = b'.delta"'
     audio: ClassVar[bytes] = b'audio.delta"'
