@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def man_page() -> str:
-    """The page in roff, for section 1."""
+def man_page(version: str = __version__) -> str:
+    """The page in roff, for section 1. `version`: where aimux is not installed yet, as in a build."""
     context = click.Context(cli, info_name="aimux", **cli.context_settings)
     lines = [
-        f'.TH AIMUX 1 "" "aimux {__version__}" "User Commands"',
+        f'.TH AIMUX 1 "" "aimux {version}" "User Commands"',
         ".SH NAME",
         r"aimux \- one door to a team's AI accounts",
         ".SH SYNOPSIS",
