@@ -55,7 +55,7 @@ async def test_the_pause_grows_and_is_short_again_after_a_while(
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(background, "PAUSES", (20.0, 60.0))
-    monkeypatch.setattr(background.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr(loop, "time", lambda: clock)
     await keep_going("counting sheep", work)
     assert slept == [20.0, 40.0, 60.0, 20.0, 40.0]

@@ -48,16 +48,17 @@ def intrusions(root: Path) -> Iterator[tuple[str, int, str]]:
     for path in sorted((root / "tests").rglob("*.py")):
         where = path.relative_to(root / "tests")
         for node in ast.walk(ast.parse(path.read_bytes())):
-            names: list[str] = []
             if isinstance(node, ast.Attribute) and not (
                 isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
             ):
-                names = [node.attr]
+                names, line = [node.attr], node.lineno
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aimux."):
-                names = [alias.name for alias in node.names]
+                names, line = [alias.name for alias in node.names], node.lineno
+            else:
+                continue
             for name in names:
                 if name in rooms and where.parts[0] not in rooms[name] and name not in NOT_OURS:
-                    yield str(where), node.lineno, name
+                    yield str(where), line, name
 
 
 def test_no_test_reads_what_is_private_to_another_room() -> None:

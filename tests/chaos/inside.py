@@ -64,8 +64,8 @@ def forget() -> None:
     keeper.LOOK_SECONDS = 0.5
     head._REMEMBERED = KEPT
     journal.Journal.__init__.__defaults__ = (KEPT,)
-    conversations = pool.Conversations
-    pool.Conversations = lambda: conversations(KEPT)  # type: ignore[assignment,misc]
+    conversations = pool.Conversations  # type: ignore[attr-defined]
+    pool.Conversations = lambda: conversations(KEPT)  # type: ignore[assignment, attr-defined, misc]
 
 
 def census(file: Path) -> None:

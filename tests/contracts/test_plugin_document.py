@@ -119,7 +119,7 @@ async def test_the_login_by_device_code_is_one() -> None:
         module,
     )
 
-    class Acme(module["Device"]):  # type: ignore[misc]
+    class Acme(module["Device"]):  # type: ignore[misc, name-defined, valid-type]
         instance = "acme"
         settings = SimpleNamespace(
             client_id="cli", device_url="https://acme.example/d", token_url="https://acme.example/t"

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
@@ -305,7 +306,7 @@ async def test_a_body_that_does_not_come_is_a_408(serve: Serve, app: App) -> Non
 async def test_who_takes_nothing_of_an_answer_is_let_go(serve: Serve, app: App) -> None:
     served = await serve()
     _, writer = await served.connect()
-    writer.transport.pause_reading()
+    cast("asyncio.Transport", writer.transport).pause_reading()
     writer.write(head("GET /big"))
     async with asyncio.timeout(10):
         await app.cancelled.wait()

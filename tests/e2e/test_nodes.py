@@ -246,6 +246,7 @@ async def test_what_a_killed_node_had_counts_once_on_every_node(
     limits = {"users": {"ann": {"tokens_per_month": 10**9}}}
     spill = tmp_path / "node0" / "state" / "ledger"
     taken = list[int]()
+    nodes: Nodes
 
     async def ask(node: int, times: int) -> None:
         for _ in range(times):

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 from aimux.plugin import LimitWindow, Meter, Provider, RequestHead, SSEMeter, Usage, Verdict
 from aimux.plugin.body import Body
-from aimux.plugin.formats import anthropic, openai, openai_meters
+from aimux.plugin.formats import anthropic, anthropic_stored, openai, openai_meters
 from aimux.plugin.loader import load_plugins
 from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.provider import retry_after
@@ -118,7 +118,8 @@ def test_meters_of_streams(data: bytes) -> None:
 
 @fuzz("results", *_WORDS)
 def test_meters_of_what_was_made_behind_an_answer(data: bytes) -> None:
-    for make in (partial(anthropic.BatchResults, "msgbatch_01"), openai_meters.BackgroundStream, openai.KeptAnswer):
+    batch = partial(anthropic_stored.BatchResults, "msgbatch_01")
+    for make in (batch, openai_meters.BackgroundStream, openai.KeptAnswer):
         found = []
         for pieces in splits(data):
             meter = make()

@@ -15,7 +15,7 @@ from aimux.metering.record import RequestRecord, Sender, new_id
 from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError, Unusable
 from aimux.storage.engine import Connection
-from aimux.storage.schema import ledger
+from aimux.storage.schema import METADATA, ledger
 
 if TYPE_CHECKING:
     from aimux.storage.engine import Statement
@@ -54,7 +54,7 @@ class Cheap(Prices):
 
 async def total(database: Database, table: str = "usage_hours") -> dict[str, int]:
     """The sums of a table of roll-ups over everything, without what is 0."""
-    found = ledger.METADATA.tables[table]
+    found = METADATA.tables[table]
     sums = [cast(func.coalesce(func.sum(found.c[name]), 0), BigInteger).label(name) for name in ledger.MEASURES]
     statement = select(*sums)
     if "key" in found.c:

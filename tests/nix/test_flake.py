@@ -168,7 +168,7 @@ def test_a_users_build_runs_what_is_quick_and_has_all_for_it(
         (tmp_path / name).symlink_to(repository / name)
     libraries = os.pathsep.join([sysconfig.get_path("purelib"), *map(str, (tmp_path, tmp_path / "providers"))])
     command = [
-        sys._base_executable,
+        sys._base_executable,  # type: ignore[attr-defined]
         "-m",
         "pytest",
         "-q",
@@ -177,7 +177,7 @@ def test_a_users_build_runs_what_is_quick_and_has_all_for_it(
         "not slow",
         "-p",
         "no:cacheprovider",
-    ]  # type: ignore[attr-defined]
+    ]
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": libraries, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [*command, *package["flags"], *package["quickPaths"]],

@@ -166,7 +166,12 @@ async def test_on_a_full_disk_a_key_that_is_gone_lets_nobody_in(
     signer, kept = Signer(), tmp_path / "jwks.json"
     signer.text = jwks(k1=RSA)
     verifiers: list[Signed] = []
-    keys = FetchedKeys("https://signer.example/jwks", signer, kept, lambda: [one.forget() for one in verifiers])
+
+    def forget() -> None:
+        for one in verifiers:
+            one.forget()
+
+    keys = FetchedKeys("https://signer.example/jwks", signer, kept, forget)
     verifiers.append(signed(keys))
     text = token(RSA, "RS256", "k1")
     async with asking(keys) as task:

@@ -41,7 +41,7 @@ async def test_of_two_that_use_it_at_once_one_is_signed_in(nodes: tuple[Database
 
 async def test_it_ends_after_five_minutes(nodes: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch) -> None:
     code = await links.make(nodes[0], "ann", "")
-    later = links.now() + links.LIFETIME * 1000
+    later = times.now() + links.LIFETIME * 1000
     monkeypatch.setattr(links, "now", lambda: later)
     assert await links.user_of(nodes[1], code) is None
     assert await links.use(nodes[1], code) is None

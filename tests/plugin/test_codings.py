@@ -5,6 +5,7 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import brotli
 import pytest
@@ -81,10 +82,11 @@ def test_anything_else_is_a_decode_error(coding: str, parts: list[bytes]) -> Non
 
 def bomb(coding: str) -> bytes:
     """More than the bound, from a few kilobytes."""
-    packer = {
+    packers: dict[str, Callable[[], Any]] = {
         "gzip": lambda: zlib.compressobj(9, zlib.DEFLATED, 31),
         "zstd": lambda: zstandard.ZstdCompressor().compressobj(),
-    }.get(coding)
+    }
+    packer = packers.get(coding)
     pieces, zeros = range(MAX_DECODED // 2**20 + 1), bytes(2**20)
     if packer is None:
         compressor = brotli.Compressor(quality=5)

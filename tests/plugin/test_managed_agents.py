@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from aimux.plugin import Meter, RequestHead
 from aimux.plugin.formats import anthropic
+from aimux.plugin.formats.anthropic_stored import KeptAnswer
 
 JSON = CIMultiDict({"content-type": "application/json"})
 SESSION = {
@@ -103,7 +104,7 @@ def test_a_deployments_run_begins_a_session() -> None:
     run = {"id": "drun_01", "type": "deployment_run", "deployment_id": "depl_01", "session_id": "sesn_02"}
     meter = read(run, "POST", "/v1/deployments/depl_01/run")
     assert (meter.begun, meter.stored) == ("sesn_02", ("drun_01", "sesn_02"))
-    assert isinstance(meter, anthropic.KeptAnswer)
+    assert isinstance(meter, KeptAnswer)
     assert meter.makers(run) == ("depl_01",)
     assert meter.makers({"id": "file_01", "scope": {"type": "session", "id": "sesn_02"}}) == ("sesn_02",)
 
@@ -115,5 +116,5 @@ def test_a_deployments_run_begins_a_session() -> None:
 def test_foreign_values_are_left_alone(key: str, value: object) -> None:
     for answer in (SESSION | {key: value}, DREAM | {key: value}, {"data": [SESSION | {key: value}, value]}):
         meter = read(answer)
-        assert isinstance(meter, anthropic.KeptAnswer)
+        assert isinstance(meter, KeptAnswer)
         assert all(isinstance(one, str) for one in (*meter.stored, *meter.makers(answer)))

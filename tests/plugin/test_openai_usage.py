@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from aimux.metering.estimates import Estimates
 from aimux.metering.record import RequestRecord
 from aimux.plugin import Meter, RequestHead, Usage
-from aimux.plugin.formats import anthropic, openai, openai_meters, openai_usage
+from aimux.plugin.formats import anthropic, anthropic_stored, openai, openai_meters, openai_usage
 from aimux.plugin.meters import MAX_LINE
 
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -163,7 +163,7 @@ def test_so_is_one_of_anthropics_format(path: str) -> None:
     assert isinstance(anthropic.meter(head, 200, headers), anthropic.MessagesAnswer)
     results = RequestHead("GET", "/v1/messages/batches/msgbatch%5F01Hk/Results/", CIMultiDict())
     meter = anthropic.meter(results, 200, CIMultiDict({"content-type": "application/x-jsonl"}))
-    assert isinstance(meter, anthropic.BatchResults)
+    assert isinstance(meter, anthropic_stored.BatchResults)
     meter.end()
     assert [over.id for over in meter.over] == ["msgbatch_01Hk"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from aimux.plugin import Usage
-from aimux.plugin.formats.anthropic import BatchResults, MessagesAnswer, MessagesStream
+from aimux.plugin.formats.anthropic import MessagesAnswer, MessagesStream
+from aimux.plugin.formats.anthropic_stored import BatchResults
 
 TOLD = {"input_tokens": 200_000, "cache_read_input_tokens": 7, "output_tokens": 1}
 TEXT = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Sure"}}

@@ -52,7 +52,7 @@ async def test_no_window_is_kept_between_messages() -> None:
         socket.client.say(b"question " * 1000)
         socket.upstream.say(b"answer " * 1000)
     for end in (socket.pipe.client, socket.pipe.upstream):
-        deflate = end.codec.extensions[0]._deflate
+        deflate = end.codec.extensions[0]._deflate  # type: ignore[attr-defined]
         assert not hasattr(deflate, "encoder")
         assert not hasattr(deflate, "decoder")
 

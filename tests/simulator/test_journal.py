@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import cast
 
 import aiohttp
 import pytest
@@ -81,13 +82,14 @@ async def test_a_client_that_leaves_in_its_own_request_is_counted(sim: Simulator
 
 async def test_a_client_that_does_not_read_holds_the_answer_back(sim: Simulator, connect: Socket) -> None:
     reader, writer = await connect()
-    writer.transport.pause_reading()
+    transport = cast("asyncio.Transport", writer.transport)
+    transport.pause_reading()
     writer.write(request(sim, "events:50,size:20000000"))
     await sim.wait_for(1)
     for _ in range(50):
         await asyncio.sleep(0)
     assert sim.open == 1
-    writer.transport.resume_reading()
+    transport.resume_reading()
     while not (await reader.read(1 << 20)).endswith(b"0\r\n\r\n"):
         pass
     await sim.wait_idle()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aimux.storage import Database
+from aimux.storage.engine import Connection
 from aimux.storage.schema.base import meta
 
 Open = Callable[[], Awaitable[Database]]
@@ -38,6 +40,11 @@ async def opened(database_url: str | None, state_dir: Path) -> AsyncIterator[Ope
     yield open_one
     for node in nodes:
         await node.close()
+
+
+def whole(connection: Connection) -> Any:
+    """With what both engines' connections have beside what aimux wants of them: `run_sync`."""
+    return connection
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from aimux.people import links
 from aimux.storage import Database, StorageError, migrations, postgresql_hosts
 from aimux.storage.schema import METADATA
 from aimux.storage.schema.limits import limit_shares
-from tests.storage.conftest import Open, keys, put
+from tests.storage.conftest import Open, keys, put, whole
 
 NEXT = """
 import sqlalchemy as sa
@@ -59,10 +59,10 @@ async def test_the_migrations_lead_to_the_metadata(opened: Open) -> None:
     for way in ("made at once", "migrated"):
         async with database.write() as connection:
             if way == "migrated":
-                await connection.run_sync(empty)
-                await connection.run_sync(migrations.upgrade, database.name)
-            found = await connection.run_sync(migrations.schema_of)
-            differences = await connection.run_sync(
+                await whole(connection).run_sync(empty)
+                await whole(connection).run_sync(migrations.upgrade, database.name)
+            found = await whole(connection).run_sync(migrations.schema_of)
+            differences = await whole(connection).run_sync(
                 lambda c: compare_metadata(
                     MigrationContext.configure(c, opts={"compare_server_default": True}), METADATA
                 )
@@ -91,7 +91,7 @@ async def test_a_database_of_the_first_schema_gets_what_came_after(opened: Open)
     database = await opened()
     await put(database, "a")
     async with database.write() as connection:
-        await connection.run_sync(first)
+        await whole(connection).run_sync(first)
     upgraded = await opened()
     code = await links.make(upgraded, "ann", "t1")
     assert await links.use(upgraded, code) == ("ann", "t1")

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from aimux.storage import Database, sqlite_file
 from aimux.storage.sqlite import CONNECTIONS
-from tests.storage.conftest import keys, meta, put
+from tests.storage.conftest import keys, meta, put, whole
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -121,7 +121,8 @@ async def test_readers_that_take_long_leave_threads_to_others(written: Path) -> 
 
     async def read() -> bool:
         async with database.read() as connection:
-            return await connection.run_sync(lambda _: go_on.wait(10))
+            done: bool = await whole(connection).run_sync(lambda _: go_on.wait(10))
+            return done
 
     readers = [asyncio.create_task(read()) for _ in range(CONNECTIONS)]
     try:

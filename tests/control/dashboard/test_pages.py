@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Dialog, expect
 
 from aimux.plugin import LimitWindow
 from aimux.simulator.demo import credential_file
@@ -245,7 +245,12 @@ def test_what_a_stranger_writes_is_text(visitor: Visitor, site: Site) -> None:
     visit = visitor("admin")
     dialogs: list[str] = []
     shown = ("", "people", "people/users/mallory", "requests?user=mallory", "usage?by=model", "usage?by=class")
-    visit.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def shown_dialog(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    visit.page.on("dialog", shown_dialog)
     for path in (*shown, "accounts", "accounts/chatgpt/nasty"):
         page = visit.go(path)
         assert page.locator("img").count() == 0
