@@ -119,7 +119,12 @@ class Faults:
         busy = sum(busy for _, busy in killed)
         self.ledger.excuse("told", "broken", why="its upstream's connection was killed", count=busy)
         for provider, state in providers.items():
-            if state["accounts"].get("healthy", 0) < 2:  # then there is no other one to try
+            healthy = state["accounts"].get("healthy", 0)
+            if healthy == 2:  # and the other one may have its turn to fail
+                self.ledger.excuse(
+                    "failed", why="one upstream was killed, the other failed", provider=provider, count=2
+                )
+            if healthy < 2:  # then there is no other one to try
                 for kind in (provider, "socket") if provider == "chatgpt" else (provider,):
                     self.ledger.excuse(
                         "failed", why="its only upstream was killed", provider=kind, status=502, count=busy

@@ -24,8 +24,8 @@ UNSTREAMED_AT_LAST = (True, True, True, False)
 AT_ONCE = (0.0, 8.0)
 AS_TOLD = (0.8, 8.0)
 """It waits for the second that `retry-after` says, or a little less: the answer was on its way."""
-BACKING_OFF = (1.0, 10.0)
-"""Half a second, then one, give or take a quarter."""
+BACKING_OFF = (0.5, 10.0)
+"""Half a second, then one, give or take a quarter; the first try may be late, too."""
 FOR_SIX_SECONDS = (4.0, 15.0)
 FOR_HALF_A_MINUTE = (15.0, 60.0)
 
