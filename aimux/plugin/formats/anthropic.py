@@ -12,7 +12,7 @@ from aimux.plugin.body import Body
 from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.formats.anthropic_stored import BatchResults, KeptAnswer, SessionEvents, SessionStream
-from aimux.plugin.formats.anthropic_usage import is_free_refusal, read_usage, stored_container, stored_message
+from aimux.plugin.formats.anthropic_usage import is_free, read_usage, stored_container, stored_message
 from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, named_model, plain_path, sse_events
@@ -179,7 +179,7 @@ class MessagesStream(SSEMeter):
                 read_usage(self.usage, event)
                 if isinstance(delta := event.get("delta"), dict):
                     self.stored += stored_container(delta)
-                    if is_free_refusal(self.usage, delta, began=self._seen > 0):
+                    if delta.get("stop_reason") == "refusal" and is_free(self.usage, began=self._seen > 0):
                         self.usage = Usage(self.usage.model)
             case "message_stop" | "error" as kind:
                 self.complete, self.failed = True, kind == "error"
@@ -195,7 +195,7 @@ class MessagesAnswer(JSONMeter):
         read_usage(self.usage, answer)
         if answer.get("type") == "error":
             self.failed = True
-        if is_free_refusal(self.usage, answer, began=bool(answer.get("content"))):
+        if answer.get("stop_reason") == "refusal" and is_free(self.usage, began=bool(answer.get("content"))):
             self.usage, self._size = Usage(self.usage.model), 0
         self.stored = stored_container(answer)
         if self.threaded:

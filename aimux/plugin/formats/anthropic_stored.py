@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aimux.plugin.formats.anthropic_usage import is_free_refusal, read_usage
+from aimux.plugin.formats.anthropic_usage import is_free, read_usage
 from aimux.plugin.meters import ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.types import Over
 from aimux.plugin.usage import Usage
@@ -111,4 +111,5 @@ class BatchResults(ResultsMeter):
             return None
         usage = Usage()
         read_usage(usage, message)
-        return None if is_free_refusal(usage, message, began=bool(message.get("content"))) else usage
+        refused = message.get("stop_reason") == "refusal"
+        return None if refused and is_free(usage, began=bool(message.get("content"))) else usage

@@ -80,10 +80,10 @@ def _tier(told: dict[str, Any], before: str) -> str:
     return tier + REGIONAL if regional and REGIONAL not in tier else tier
 
 
-def is_free_refusal(usage: Usage, told: dict[str, Any], *, began: bool) -> bool:
-    """Whether a message (or delta) says that the model's classifiers refused it before any output: the API does not
+def is_free(usage: Usage, *, began: bool) -> bool:
+    """Whether what stopped with `refusal` was refused by the model's classifiers before any output: the API does not
     bill that, whatever its usage counts. `began`: there was content."""
-    return told.get("stop_reason") == "refusal" and not began and usage.output_tokens <= 1 and not usage.beside
+    return not began and usage.output_tokens <= 1 and not usage.beside
 
 
 def stored_message(message: dict[str, Any]) -> tuple[str, ...]:
