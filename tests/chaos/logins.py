@@ -111,6 +111,11 @@ class Logins:
                 other.script.clear()
         account.expire()
         self._half_refused(account, 401)
+        # What the others say to an asker tells it less than that, or as little.
+        why = f"{account.name} can't be renewed for now"
+        self.ledger.excuse(
+            "failed", why=why, provider=provider_of(account), kind="asker", status=503, count=6, seconds=30
+        )
 
     def _half_refused(self, account: Account, status: int) -> None:
         """The refusal of an asker's request ends early, or is broken off, as it asked: its words, which count, are not
