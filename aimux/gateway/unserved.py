@@ -70,7 +70,8 @@ def failure(route: Route, cause: Exception | None, *, late: bool) -> GatewayErro
 
 def when(at: float, now: float, zone: tzinfo) -> str:
     """`at 15:04 UTC, in 12 minutes`, or with the day where it is another one."""
-    wait = max(1.0, at - now)
+    at = max(at, now + 1)  # what may be tried again at once has no time of its own
+    wait = at - now
     then, today = (datetime.fromtimestamp(seconds, zone) for seconds in (at, now))
     day = "" if then.date() == today.date() else f"on {then:%A}, {then.day} {then:%B}, "
     return f"{day}at {then:%H:%M %Z}, in {_duration(wait)}"

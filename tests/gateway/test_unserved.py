@@ -179,3 +179,7 @@ async def test_a_limit_that_lasts_is_told_by_aimux_and_not_in_the_words_of_one_a
         assert words.encode() in answer
         assert (b"x-should-retry: false" in answer) is (seconds > 60)
         assert b"other" not in answer
+
+
+def test_what_may_be_tried_again_at_once_has_no_time_of_long_ago() -> None:
+    assert when(0.0, NOON, UTC) == when(NOON + 1, NOON, UTC)
