@@ -21,7 +21,7 @@ from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
 from aimux.plugin.parts import Api, Command, Record, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
-from aimux.plugin.reading import count, number, sse_events, texts
+from aimux.plugin.reading import count, number, plain_path, sse_events, texts
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
 from aimux.plugin.stored import Lists, StoredPage, TooManyReferences, ids_in_body, ids_in_path, members
 from aimux.plugin.types import (
@@ -100,6 +100,7 @@ __all__ = [
     "load_object",
     "members",
     "number",
+    "plain_path",
     "retry_after",
     "sse_events",
     "texts",

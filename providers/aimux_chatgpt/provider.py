@@ -6,7 +6,6 @@ import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote
 
 from multidict import CIMultiDict
 
@@ -26,6 +25,7 @@ from aimux.plugin import (
     RequestRefused,
     Upstream,
     Verdict,
+    plain_path,
 )
 from aimux.plugin.formats import openai, openai_limits, openai_meters
 from aimux_chatgpt import credentials, limits
@@ -252,7 +252,7 @@ def _below_version(target: str) -> str:
 def _refuse_what_is_everybodys(below: str, method: str) -> None:
     """A fine-tuned model is in everybody's list of models, and can't be restored. A webhook hears of everybody's
     answers, batches and calls."""
-    segments = [part for part in unquote(below.partition("?")[0]).lower().split("/") if part]
+    segments = plain_path(below.partition("?")[0]).lower().strip("/").split("/")
     if segments[:1] == ["webhook_endpoints"]:
         raise RequestRefused(
             "aimux does not serve an account's webhooks, which hear of what everybody does: its owner can set them up "
@@ -267,7 +267,7 @@ def _refuse_what_is_everybodys(below: str, method: str) -> None:
 
 
 def _refuse_what_a_login_cannot(below: str) -> None:
-    segments = [part for part in unquote(below.partition("?")[0]).lower().split("/") if part]
+    segments = plain_path(below.partition("?")[0]).lower().strip("/").split("/")
     if segments[:2] == ["chat", "completions"]:
         raise RequestRefused(
             "Chat Completions needs an OpenAI API key, and this account is a ChatGPT login: use /v1/responses instead."

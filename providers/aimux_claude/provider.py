@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 from multidict import CIMultiDict
 
@@ -24,6 +24,7 @@ from aimux.plugin import (
     RequestRefused,
     Upstream,
     Verdict,
+    plain_path,
 )
 from aimux.plugin.formats import anthropic, anthropic_limits
 from aimux.plugin.oauth import redeem, renew
@@ -269,8 +270,8 @@ def _refuse_the_accounts_own(request: RequestHead, target: str, *, oauth: bool) 
     `/api/hello` is Claude Code's probe for a connection. Claude Code's cloud sessions and remote control lie at the
     paths of managed agents, which name a beta of their own.
     """
-    segments = [part for part in unquote(target.partition("?")[0]).lower().split("/") if part]
-    if not segments or segments == ["api", "hello"]:
+    segments = plain_path(target.partition("?")[0]).lower().strip("/").split("/")
+    if segments == [""] or segments == ["api", "hello"]:
         return
     resource = segments[1] if segments[0] == "v1" and len(segments) > 1 else ""
     served = resource in _EVERY_KEYS if oauth else resource not in _ORGANIZATION

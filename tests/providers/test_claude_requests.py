@@ -125,6 +125,8 @@ def test_paths_pass_unchanged_but_for_bases_with_a_slash_or_a_version(
         "/v1/privacy-consents",
         "/v1/organizations/api_keys",
         "//v1/v1/Organizations/users?limit=1",
+        "/v1/organizations;a=b/users",
+        "/v1/oauth%20/token",
         "/v1/sessions",
         "/v1/environments/env_01",
         "/v2/session_ingress/shttp/mcp/x",

@@ -228,7 +228,7 @@ def test_nobody_deletes_a_model(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/webhook_endpoints", "/webhook_endpoints/we_1/rotate_secret", "//v1/%77ebhook_Endpoints?limit=1"]
+    "path", ["/v1/webhook_endpoints", "/webhook_endpoints/we_1/rotate_secret", "//v1/%77ebhook_Endpoints;a=b?limit=1"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_nobody_sets_up_a_webhook(path: str, method: str) -> None:
