@@ -28,6 +28,10 @@ FOLDER, SUFFIX = "ledger", ".rows"
 """Where the files are in the state folder, and how their names end."""
 
 
+_flush = getattr(os, "fdatasync", os.fsync)
+"""macOS has only the latter."""
+
+
 class SpillFull(Exception):
     """No more fits below the limit."""
 
@@ -100,7 +104,7 @@ class Spill:
             self._files.append(file)
         try:
             _write(file.fd, data)
-            os.fdatasync(file.fd)
+            _flush(file.fd)
         except OSError:
             try:
                 os.ftruncate(file.fd, file.end)

@@ -28,11 +28,10 @@ def notice_when_gone(transport: asyncio.Transport) -> None:
 
 def is_unheard(transport: asyncio.Transport) -> bool:
     """Whether what was sent reaches nobody, if the system can tell (Linux can). It would try for 15 minutes."""
-    sock = _tcp(transport) if sys.platform == "linux" else None
-    if sock is None:
-        return False
-    info: bytes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 4)
-    return info[2] + info[3] >= _UNHEARD  # `tcpi_retransmits` and `tcpi_probes` of linux/tcp.h
+    if sys.platform == "linux" and (sock := _tcp(transport)) is not None:
+        info: bytes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 4)
+        return info[2] + info[3] >= _UNHEARD  # `tcpi_retransmits` and `tcpi_probes` of linux/tcp.h
+    return False
 
 
 def _tcp(transport: asyncio.Transport) -> socket.socket | None:
