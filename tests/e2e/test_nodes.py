@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from aimux.accounts.database_vault import DatabaseVault
+from aimux.limits.exchange import LOCK
 from aimux.simulator import Simulator, credential_file
 from aimux.storage import Database
 from tests.e2e.process import TOKEN, Aimux, config_of, serving
@@ -22,12 +23,14 @@ from tests.waiting import until
 
 KEY = bytes(range(32))
 CLAUDE = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
-LATER = """
+LATER = f"""
+    SELECT pg_advisory_xact_lock({LOCK});
     UPDATE limit_shares SET heard_at = (SELECT max(heard_at) + 1 FROM limit_shares);
     INSERT INTO limit_shares SELECT 'clock', 0, 'test', 0, 0, 0, max(heard_at) + 31000 FROM limit_shares
     ON CONFLICT (counter, start, node) DO UPDATE SET heard_at = excluded.heard_at
 """
-"""Half a minute passes on the database's clock, after each node was heard of."""
+"""Half a minute passes on the database's clock, after each node was heard of: between two rounds, since within one the
+nodes' rows would be from a later time than the clock that the round has read, which is none to be dead for."""
 LOGINS = {"claude": ".credentials.json", "chatgpt": "auth.json"}
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import random
+import socket
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import uvloop
+from aiohappyeyeballs import AddrInfoType
 from websockets.asyncio.client import connect
 
 from aimux.app import App
@@ -251,10 +253,19 @@ async def everything(folder: Path, rng: random.Random) -> None:
         accounts += [(account, "limited") for account in limited]
         async with gateway(folder, sim, accounts, **apart(config_of(sim, folder)["providers"])) as app:
             served = [account for pool in app.pools.values() for account in pool.accounts.values()]
-            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            dialled = list[socket.socket]()
+
+            def dial(found: AddrInfoType) -> socket.socket:
+                dialled.append(socket.socket(*found[:3]))
+                return dialled[-1]
+
+            connector = aiohttp.TCPConnector(limit=0, socket_factory=dial)
+            async with aiohttp.ClientSession(connector=connector) as session:
                 client = Client(app, sim, session, rng)
                 async with asyncio.timeout(60):
                     await client.run()
+            for sock in dialled:
+                sock.close()  # aiohttp leaves one open whose request ends between the connect and the transport
             pool, server = app.gateway.pool, app.gateway.server
             await until(
                 lambda: not (pool.active_exchanges or sim.open or server.open or app.gateway.open),
