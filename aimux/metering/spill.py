@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sys
 import uuid
 from contextlib import suppress
 from threading import Lock
@@ -26,10 +27,6 @@ log = logging.getLogger("aimux.metering")
 
 FOLDER, SUFFIX = "ledger", ".rows"
 """Where the files are in the state folder, and how their names end."""
-
-
-_flush = getattr(os, "fdatasync", os.fsync)
-"""macOS has only the latter."""
 
 
 class SpillFull(Exception):
@@ -65,6 +62,13 @@ class _File:
         with suppress(OSError):
             self.path.unlink()
         os.close(self.fd)
+
+
+def _flush(fd: int) -> None:
+    if sys.platform == "darwin":
+        os.fsync(fd)
+    else:
+        os.fdatasync(fd)
 
 
 class Spill:
