@@ -41,20 +41,20 @@ class LineWriter:
     def write(self, line: bytes) -> None:
         """Write a line, or several, the newlines included. From any thread; raises nothing."""
         with self._lock:
-            if self._thread is not None:
+            if self._thread is not None or self._waiting:
                 self._keep(line)
-                return
-            told = self._lost_line(self._lost) if self._lost else b""
-            try:
-                rest = self._write_now(told + line)
-            except OSError:
-                self._lost += line.count(b"\n")
-                return
-            self._lost = 0
-            if rest:
-                self._keep(rest)
-                self._thread = threading.Thread(target=self._catch_up, name="log-writer", daemon=True)
-                self._thread.start()
+            else:
+                told = self._lost_line(self._lost) if self._lost else b""
+                try:
+                    rest = self._write_now(told + line)
+                except OSError:
+                    self._lost += line.count(b"\n")
+                    return
+                self._lost = 0
+                if rest:
+                    self._keep(rest)
+            if self._thread is None and self._waiting:
+                self._begin_to_catch_up()
 
     def flush(self, timeout: float) -> None:
         """Wait until nothing is waiting, for at most `timeout` seconds."""
@@ -81,6 +81,14 @@ class LineWriter:
         else:
             self._waiting.append(line)
             self._waiting_bytes += len(line)
+
+    def _begin_to_catch_up(self) -> None:
+        thread = threading.Thread(target=self._catch_up, name="log-writer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads now, or the process ends: the next line tries again
+            return
+        self._thread = thread
 
     def _catch_up(self) -> None:
         poll = select.poll()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,27 @@ def test_what_does_not_fit_is_counted_and_told(pipe: tuple[int, int], monkeypatc
     kept = lines.count(LINE)
     assert 0 < kept < 200
     assert lines == [LINE] * kept + [lost(1000 - kept), b"after\n"]
+
+
+def test_without_a_thread_to_be_had_the_lines_wait_for_the_next(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a container's processes are at their limit, or while the interpreter ends."""
+    reader, fd = pipe
+    writer = LineWriter(fd, lost=lost)
+
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lines = [b"%03d " % number + LINE for number in range(100)]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        for line in lines:
+            writer.write(line)
+        writer.flush(5)
+    writer.write(b"after\n")
+    size = sum(map(len, lines)) + len(b"after\n")
+    assert read(reader, size) == b"".join(lines) + b"after\n"
 
 
 def test_a_closed_pipe_raises_nothing(pipe: tuple[int, int]) -> None:
