@@ -85,8 +85,9 @@ class SQLite:
     def _execute(self, statements: Iterable[Statement]) -> None:
         with self._plain_lock:  # one whose caller was cancelled goes on
             if self._plain is None:
-                self._plain = sqlite_file.connect(self._path)
-                _set_up(self._plain)
+                plain = sqlite_file.connect(self._path)
+                _set_up(plain)
+                self._plain = plain
             self._plain.execute("BEGIN IMMEDIATE")
             with self._plain:  # commits, or rolls back
                 for statement, rows in statements:
@@ -300,9 +301,13 @@ def _whole(result: CursorResult[*tuple[Any, ...]]) -> CursorResult[*tuple[Any, .
 
 
 def _set_up(connection: Any) -> None:
-    # FULL: a commit is on the disk before it is answered, even if the power fails. (NORMAL loses the last ones.)
-    for setting in ("synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {setting}")
+    """Or close it: one that is locked can't be."""
+    try:
+        # A commit is on the disk before it is answered, even if the power fails. (NORMAL loses the last ones.)
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _make_engine(path: Path) -> sqlalchemy.Engine:
