@@ -337,6 +337,38 @@ async def test_a_start_without_one_page_of_room_reads_it(small_disk: Path, caplo
     await again.close()
 
 
+def test_what_is_read_at_a_start_is_all_of_one_state(written: Path) -> None:
+    """A group that goes in between must not leave its members behind."""
+
+    class Interrupted(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            for query in super().__iter__():
+                yield query
+                with contextlib.closing(sqlite3.connect(written)) as other, other:
+                    other.execute("DELETE FROM meta")
+
+    first, second = sqlite_file.rows(written, Interrupted(["SELECT key FROM meta"] * 2))
+    assert len(first) == 100
+    assert second == first
+
+
+async def test_without_room_to_read_it_all_a_start_does_not_go_by_half(small_disk: Path) -> None:
+    """What a killed process wrote last is beside the file, and may have revoked a token."""
+    database = await Database.open(None, small_disk)
+    await put(database, "a")
+    kept = {name: (small_disk / name).read_bytes() for name in ("aimux.db", "aimux.db-wal")}
+    await database.close()
+    for name, content in kept.items():
+        (small_disk / name).write_bytes(content)
+    fill(small_disk)
+    with pytest.raises(Unusable, match="is full: free some space"):
+        await Database.open(None, small_disk)
+    (small_disk / "filler").unlink()
+    again = await Database.open(None, small_disk)
+    assert await keys(again) == ["a"]
+    await again.close()
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_one_that_is_removed_under_it_is_noticed(written: Path, replaced: bool) -> None:
     """Or replaced, as by a copy that is put back under a server that runs."""
@@ -365,3 +397,13 @@ async def test_a_copy_is_whole_while_it_is_written_to(written: Path) -> None:
         assert connection.execute("SELECT count(*) FROM meta WHERE key LIKE '0%'").fetchone() == (100,)
     assert target.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in target.parent.glob("copy*")) == ["copy"]
+    assert target.read_bytes()[18:20] == b"\1\1", "in WAL mode it could not be read where nothing may be written"
+
+
+async def test_a_copy_that_has_no_room_leaves_nothing_behind(written: Path, small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(bytes(1 << 19))
+    with contextlib.closing(sqlite3.connect(written)) as connection:
+        connection.execute("CREATE TABLE large AS SELECT zeroblob(1 << 20)")
+    with pytest.raises(Unusable, match="is full: free some space"):
+        await asyncio.to_thread(sqlite_file.copy, written, small_disk / "copy")
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
