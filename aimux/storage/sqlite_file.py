@@ -202,12 +202,12 @@ def copy(path: Path, target: Path) -> None:
     """
     part = target.with_name(f"{target.name}.part")
     try:
-        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        with contextlib.closing(connect(path)) as source, contextlib.closing(connect(part)) as sink:
-            source.backup(sink, pages=1024, sleep=0)
-            sink.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
-        fd = os.open(part, os.O_RDONLY)
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            os.fchmod(fd, 0o600)  # one that lies there may be open to others
+            with contextlib.closing(connect(path)) as source, contextlib.closing(connect(part)) as sink:
+                source.backup(sink, pages=1024, sleep=0)
+                sink.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -388,6 +388,7 @@ async def test_one_that_is_removed_under_it_is_noticed(written: Path, replaced: 
 async def test_a_copy_is_whole_while_it_is_written_to(written: Path) -> None:
     database = await Database.open(None, written.parent)
     target = written.with_name("copy")
+    written.with_name("copy.part").touch(mode=0o644)  # of one that was killed, or put there by somebody
     writing = asyncio.gather(*(put(database, f"more-{n}") for n in range(50)))
     await asyncio.to_thread(sqlite_file.copy, written, target)
     await writing
