@@ -66,6 +66,18 @@ def test_a_stalled_reader_neither_blocks_nor_loses_or_reorders(pipe: tuple[int, 
     assert read(reader, 6) == b"after\n"
 
 
+def test_a_stop_waits_for_who_reads_slowly(pipe: tuple[int, int]) -> None:
+    reader, fd = pipe
+    writer = LineWriter(fd, lost=lost)
+    for _ in range(500):
+        writer.write(LINE)
+    with ThreadPoolExecutor(1) as pool:
+        arriving = pool.submit(read_to_end, reader)
+        writer.flush(5)
+        os.close(fd)
+        assert arriving.result() == LINE * 500
+
+
 def test_a_line_longer_than_the_pipe_arrives_whole(pipe: tuple[int, int]) -> None:
     reader, fd = pipe
     LineWriter(fd, lost=lost).write(LINE * 300)
