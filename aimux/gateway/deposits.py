@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from aimux.gateway.deferred_usage import claim, due, is_open
 from aimux.gateway.epoch import NO_BODY
 from aimux.plugin.errors import ErrorKind, GatewayError
+from aimux.plugin.stored import EVERYBODYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.deferred_usage import Claim
@@ -150,8 +151,11 @@ class Deposits:
         instances = {target.route.provider.instance for target in targets}
         return [(instance, one) for one in ids for instance in instances if (instance, one) not in self._places]
 
-    def refuse_others(self, ids: Iterable[str], targets: Iterable[Target], user: str) -> None:
-        """Raises GatewayError (404) if one of these is another user's."""
+    def refuse_others(self, ids: Collection[str], targets: Iterable[Target], user: str) -> None:
+        """Raises GatewayError (404) if one of these is another user's, or 403 if they are everybody's."""
+        if EVERYBODYS in ids:
+            message = "This would go through what everybody has stored here: name what is yours, or send it along."
+            raise GatewayError(ErrorKind.FORBIDDEN, message, retry=False)
         instances = {target.route.provider.instance for target in targets}
         for one in ids:
             for instance in instances:

@@ -26,9 +26,9 @@ LARGE: Final = 128 * 1024
 MOST_AT_ONCE: Final = 100_000
 """Steps of an outline that is read at once: 60 ms at worst."""
 MOST_UNPACKED = 64 * 1024 * 1024
-OVERLAP = 16 * 1024
+OVERLAP = 32 * 1024
 """Bytes of the text before a slice that are searched with it: longer than a reference, or a list of 500."""
-_TOO_MANY = "This request names more stored files and the like than can be looked at."
+TOO_MANY = "This request names more stored files and the like than can be looked at."
 _UNSEEN = (
     "What this request names of stored files and the like can't be read: its body is not in UTF-8, or unpacks to more "
     f"than {RATIO} times its size."
@@ -129,6 +129,7 @@ async def skim(body: Body, head: RequestHead, provider: Provider | None) -> Skim
     await through(_steps(body, outline, references))
     if references is None:
         return Skimmed(outline, ())
+    references.search()
     skimmed = Skimmed(outline, ())
     # A member at the top may be longer than what is searched at once.
     at_top = references_of(references.provider, head, skimmed.summary)
@@ -141,7 +142,7 @@ def references_of(provider: Provider, head: RequestHead, body: Body) -> tuple[st
     try:
         return provider.refers_to(head, body)
     except TooManyReferences:
-        raise GatewayError(ErrorKind.BAD_REQUEST, _TOO_MANY, retry=False) from None
+        raise GatewayError(ErrorKind.BAD_REQUEST, TOO_MANY, retry=False) from None
 
 
 def _most(body: Body) -> int:
@@ -186,14 +187,22 @@ class References:
         self.provider = provider
         self._head = head
         self._before = b""
+        self._new = bytearray()
 
     def feed(self, data: bytes) -> None:
+        """The next bytes. They are searched when there are enough of them, so that each is looked at twice at most."""
+        self._new += data
+        if len(self._new) >= OVERLAP:
+            self.search()
+
+    def search(self) -> None:
         """White space and escapes, which could put an id out of sight, are taken out first."""
-        text = _WHITE.sub(b" ", _ESCAPED.sub(_character, self._before + data))
+        text = _WHITE.sub(b" ", _ESCAPED.sub(_character, self._before + self._new))
+        self._new.clear()
         seen = Body(text.decode("utf-8", "ignore").encode())  # a slice may begin within a character
         self.found.update(dict.fromkeys(references_of(self.provider, self._head, seen)))
         if len(self.found) > MOST:
-            raise GatewayError(ErrorKind.BAD_REQUEST, _TOO_MANY, retry=False)
+            raise GatewayError(ErrorKind.BAD_REQUEST, TOO_MANY, retry=False)
         self._before = text[-OVERLAP:]
 
 

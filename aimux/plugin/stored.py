@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 MOST = 1_000
 """Places in a body that may name something: a vector store accepts 500 files at once."""
-LONGEST = 16 * 1024
-"""Bytes of such a list, or object, and …"""
 MOST_PARSED = 256 * 1024
-"""… of all of them: they may be nested."""
+"""Bytes of such lists and objects: they may be nested."""
+EVERYBODYS = "*"
+"""In place of an id: a request names all that is stored with the account, whoever has stored it."""
 LARGEST_PAGE = 100
 """Items that every vendor's lists give at once: all pages but the first ask for this many."""
 _ID = re.compile(r"[a-z]{2,16}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_-]{4,120}")
@@ -55,6 +55,19 @@ def members(*names: str) -> re.Pattern[bytes]:
 def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:
     """The ids that a JSON body has in the `wanted` members: as a text, as the `id` of an object, or in a list of these.
 
+    Raises TooManyReferences.
+    """
+    found: dict[str, None] = {}
+    for value in values_in_body(body, wanted):
+        named = value if isinstance(value, list) else [value]
+        ids = [one.get("id") if isinstance(one, dict) else one for one in named]
+        found.update(dict.fromkeys(one for one in ids if isinstance(one, str) and 0 < len(one) <= 128))
+    return tuple(found)
+
+
+def values_in_body(body: Body, wanted: re.Pattern[bytes]) -> list[Any]:
+    """The short texts, the objects and the lists that a JSON body has in the `wanted` members.
+
     It is searched, not parsed: 50 µs for 50 kB. Letters that are escaped in it are read like others. Raises
     TooManyReferences.
     """
@@ -63,30 +76,23 @@ def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:
         data = body.raw  # what it says of its coding is not true, and some servers don't look at that
     if b"\\u00" in data:
         data = _ESCAPED.sub(lambda escape: bytes.fromhex(escape[1].decode()), data)
-    found: dict[str, None] = {}
-    parsed = 0
+    found: list[Any] = []
+    text, parsed = "", 0
     for number, match in enumerate(wanted.finditer(data)):
         at = match.end()
         if plain := _TEXT.match(data, at):
-            found[plain[1].decode()] = None
+            found.append(plain[1].decode())
         elif data[at : at + 1] in {b"[", b"{"}:
-            ids, size = _ids_in(data[at : at + LONGEST].decode("utf-8", "replace"))
-            found.update(dict.fromkeys(ids))
-            parsed += size
+            text = text or data.decode("latin-1")  # a character for each byte
+            try:
+                value, end = _decoder.raw_decode(text, at)
+                found.append(value)
+            except (ValueError, RecursionError):
+                end = len(text)
+            parsed += end - at
         if number >= MOST or parsed > MOST_PARSED:
             raise TooManyReferences
-    return tuple(found)
-
-
-def _ids_in(text: str) -> tuple[list[str], int]:
-    """The ids in the list or object that begins the text, and how much of it had to be read."""
-    try:
-        value, size = _decoder.raw_decode(text)
-    except (ValueError, RecursionError):
-        return [], len(text)
-    named = value if isinstance(value, list) else [value]
-    ids = [one.get("id") if isinstance(one, dict) else one for one in named]
-    return [one for one in ids if isinstance(one, str) and 0 < len(one) <= 128], size
+    return found
 
 
 # --- lists of it -----------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 # that would look like a bad credential.
 _DROP = frozenset({"x-api-key", "openai-organization", "openai-project", "chatgpt-account-id"})
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
+_OWNERS = frozenset({"me", "organization", "organizations", "dashboard", "usage"})
 _CLIENT_VERSION = "0.171.0"
 """The models endpoint of the Codex backend asks for one."""
 
@@ -251,8 +252,14 @@ def _below_version(target: str) -> str:
 
 def _refuse_what_is_everybodys(below: str, method: str) -> None:
     """A fine-tuned model is in everybody's list of models, and can't be restored. A webhook hears of everybody's
-    answers, batches and calls."""
+    answers, batches and calls. `/v1/me` tells who owns a key: their name, e-mail address and telephone number."""
     segments = plain_path(below.partition("?")[0]).lower().strip("/").split("/")
+    if segments[0] in _OWNERS:
+        raise RequestRefused(
+            "aimux does not serve what belongs to the owner of an account: their name, their organization, its people, "
+            "keys and bills.",
+            kind=ErrorKind.NOT_FOUND,
+        )
     if segments[:1] == ["webhook_endpoints"]:
         raise RequestRefused(
             "aimux does not serve an account's webhooks, which hear of what everybody does: its owner can set them up "

@@ -189,7 +189,10 @@ async def test_meanwhile_others_are_served(start: Start, upstream: Upstream, mon
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 100, 4096])
-def test_a_reference_is_found_wherever_a_slice_ends(text: str, size: int) -> None:
+@pytest.mark.parametrize("of_it", [0, 1, 3, 14, 20])
+def test_a_reference_is_found_wherever_a_slice_ends(text: str, size: int, of_it: int) -> None:
+    """`of_it`: its bytes in what is searched first."""
+
     class Filing(Plain):
         def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
             seen = body.text()
@@ -197,10 +200,10 @@ def test_a_reference_is_found_wherever_a_slice_ends(text: str, size: int) -> Non
             return ("file-123",) if '"file": "file-123"' in seen or '"file":"file-123"' in seen else ()
 
     references = References(RequestHead("POST", "/", CIMultiDict()), Filing(Plain.Settings()))
-    around = OVERLAP if size >= 100 else 50  # each slice is a look at all that overlaps
-    data = (" " * around + "é" * around + text + "x" * around).encode()
+    data = "é".encode() * (OVERLAP // 2) + b" " * (OVERLAP - of_it) + text.encode() + b"x" * OVERLAP
     for begin in range(0, len(data), size):
         references.feed(data[begin : begin + size])
+    references.search()
     assert [*references.found] == ["file-123"]
 
 

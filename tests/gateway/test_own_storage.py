@@ -13,7 +13,9 @@ import pytest
 from aimux.gateway import own_lists
 from aimux.gateway.deposit_rows import DepositRows
 from aimux.gateway.deposits import Deposits
+from aimux.gateway.forms import FIELDS_SLICE
 from aimux.plugin import Body, RequestHead, StoredAnswer, ids_in_body, members
+from aimux.plugin.stored import EVERYBODYS
 
 from .answers import account_of, head_of, json_of, reply, status_of
 from .conftest import BOTH_WAYS, TOKEN, Aimux, Plain, Start, Upstream, request
@@ -134,6 +136,53 @@ async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None
         assert (await ask(aimux, "chat", BOB, method="POST", body=raw.encode()))[0] == 404
     said = {"text": f'"file": "{named}"'}
     assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps(said).encode()))[0] == 200
+
+
+@pytest.mark.parametrize("padding", [0, 200_000])
+async def test_nothing_in_front_of_a_name_puts_it_out_of_sight(start: Start, vendor: Vendor, padding: int) -> None:
+    aimux = await start(users=USERS)
+    named, blank = await upload(aimux), " " * 20_000
+    many = ", ".join(f'"file-{number:022}1A"' for number in range(600))
+    for value in (f"[{blank}{named!r}]", f"{{{blank}'id': {named!r}}}", f"[{many}, {named!r}]"):
+        raw = f'{{"padding": "{"y" * padding}", "a": [{{"files": {value}}}]}}'.replace("'", '"').encode()
+        assert (await ask(aimux, "chat", BOB, method="POST", body=raw))[0] == 404, value[-60:]
+        assert (await ask(aimux, "chat", method="POST", body=raw))[0] == 200
+
+
+@pytest.mark.parametrize("size", [0, FIELDS_SLICE - 60, 200_000])
+@pytest.mark.parametrize("coding", ["", "gzip", "aws-chunked"])
+@pytest.mark.parametrize("field", ['"file_id"', '"video[id]"', "x\r\nContent-Type: text/plain"])
+async def test_nor_is_it_what_a_form_has_as_a_field(
+    start: Start, vendor: Vendor, size: int, coding: str, field: str
+) -> None:
+    aimux = await start(users=USERS)
+    named, disposition = await upload(aimux), "Content-Disposition: form-data; name="
+    file = f'{disposition}"file"; filename="a"\r\n\r\n{"x" * size}'
+    raw = f"--XyZ\r\n{file}\r\n--XyZ\r\n{disposition}{field}\r\n\r\n{named}\r\n--XyZ--\r\n".encode()
+    fields = "Content-Type: multipart/form-data; boundary=XyZ\r\n"
+    if coding:
+        fields += f"Content-Encoding: {coding}\r\n"
+    raw = gzip.compress(raw, 1) if coding == "gzip" and size < 200_000 else raw
+    for token, status in ((BOB, 404), (TOKEN, 200)):
+        assert status_of(await aimux.send(request("/plain/v1/chat", body=raw, token=token, headers=fields))) == status
+
+
+async def test_a_form_with_more_of_them_than_can_be_looked_at_is_refused(start: Start, vendor: Vendor) -> None:
+    aimux = await start(users=USERS)
+    await upload(aimux)
+    raw = b"".join(b"\n\nfile-%d\n--" % number for number in range(10_000, 11_500))
+    fields = "Content-Type: multipart/form-data; boundary=XyZ\r\n"
+    assert status_of(await aimux.send(request("/plain/v1/chat", body=raw, headers=fields))) == 400
+
+
+@pytest.mark.parametrize(("shared", "status"), [(False, 403), (True, 200)])
+async def test_nor_does_anybody_go_through_what_everybody_has(
+    start: Start, vendor: Vendor, shared: bool, status: int
+) -> None:
+    aimux = await start(users=USERS, shared_storage=shared)
+    await upload(aimux)
+    body = json.dumps({"file": EVERYBODYS}).encode()
+    assert (await ask(aimux, "chat", method="POST", body=body))[0] == status
 
 
 @pytest.mark.parametrize("coding", ["gzip", "aws-chunked"])

@@ -7,6 +7,7 @@ import pytest
 from multidict import CIMultiDict
 
 from aimux.plugin import Body, Credential, CredentialError, ErrorKind, RateLimited, RequestHead, RequestRefused
+from aimux.plugin.stored import EVERYBODYS
 from aimux_chatgpt import ChatGPT
 from tests.contracts.samples import jwt
 
@@ -230,6 +231,10 @@ def test_what_names_the_account_is_hidden_and_what_codex_reads_is_not(chatgpt: C
     assert {"openai-organization", "openai-project"} <= chatgpt.hidden_headers
 
 
+def _run(source: dict[str, object]) -> dict[str, object]:
+    return {"data_source": {"type": "responses", "source": source}}
+
+
 @pytest.mark.parametrize(
     ("target", "body", "ids"),
     [
@@ -245,7 +250,19 @@ def test_what_names_the_account_is_hidden_and_what_codex_reads_is_not(chatgpt: C
         ("/v1/responses", {"input": [{"id": "msg_1"}, {"id": "rs_12ab", "type": "item_reference"}]}, ["rs_12ab"]),
         ("/v1/responses", {"input": [{"type": "message", "id": "msg_1", "content": "item_reference"}]}, []),
         ("/v1/audio/speech", {"voice": {"id": "voice_12AB"}, "input": "x"}, ["voice_12AB"]),
+        ("/v1/audio/speech", {"voice": {"name": "x", "id": "voice_12AB"}}, ["voice_12AB"]),
         ("/v1/audio/speech", {"voice": "alloy", "input": "x"}, []),
+        ("/v1/videos/edits", {"prompt": "x", "video": {"id": "video_12AB"}}, ["video_12AB"]),
+        ("/v1/audio/voices", {"name": "x", "consent": "cons_12AB"}, ["cons_12AB"]),
+        ("/v1/responses", {"tools": [{"environment": {"container_id": "cntr_12AB"}}]}, ["cntr_12AB"]),
+        ("/v1/agents/automations", {"target": {"session_id": "sess_12AB"}}, ["sess_12AB"]),
+        ("/v1/agents", {"tools": [{"type": "mcp", "credential_id": "cred_12AB"}]}, ["cred_12AB"]),
+        ("/v1/responses", {"metadata": {"session_id": "monday", "source": "the phone"}}, []),
+        ("/v1/evals/eval_12AB/runs", _run({"type": "file_id", "id": "file-12AB"}), ["eval_12AB", "file-12AB"]),
+        ("/v1/evals/eval_12AB/runs", _run({"type": "file_content", "content": []}), ["eval_12AB"]),
+        ("/v1/evals/eval_12AB/runs", _run({"type": "stored_completions"}), ["eval_12AB", EVERYBODYS]),
+        ("/v1/evals/eval_12AB/runs", _run({"metadata": {"a": "b"}, "type": "responses"}), ["eval_12AB", EVERYBODYS]),
+        ("/v1/Evals/eval_12AB/runs/", _run({"type": "responses"}), ["eval_12AB", EVERYBODYS]),
         ("/v1/agents/sessions", {"agent_id": "agent_1A", "vault_ids": ["vault_1A"]}, ["agent_1A", "vault_1A"]),
         ("/v1/responses", {"prompt_cache_options": {"comparison_response_id": "resp_77aa"}}, ["resp_77aa"]),
         ("/v1/models/gpt-5.5", {}, []),

@@ -239,6 +239,15 @@ def test_nobody_sets_up_a_webhook(path: str, method: str) -> None:
     assert CHATGPT.prepare(get("/v1/webhook_event_types"), credential).target == "/v1/webhook_event_types"
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/me", "//v1/%6dE/?x=1", "/organizations", "/v1/organization/users", "/v1/usage;a"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nobody_asks_who_owns_an_account(path: str, method: str) -> None:
+    with pytest.raises(RequestRefused, match="belongs to the owner"):
+        CHATGPT.prepare(RequestHead(method, path, CIMultiDict()), Credential(kind="api_key", secret="sk-proj-x"))
+
+
 RESULTS = b'/v1/messages/batches/msgbatch_1/results"'
 
 
