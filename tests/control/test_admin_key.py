@@ -208,6 +208,21 @@ async def test_a_body_that_does_not_fit_is_refused(aimux: Aimux, status: int, op
     assert [fault["where"].partition(".")[0] for fault in problem.get("errors", [])] in ([], ["body"])
 
 
+async def test_thousands_of_wrong_fields_are_counted_and_not_told(aimux: Aimux) -> None:
+    """To word so many kept everybody else waiting for ten seconds."""
+    for count, told in ((99, 100), (100, 0), (60_000, 0)):  # and the provider is missing
+        fields = {f"k{number}": 1 for number in range(count)}
+        status, _, problem = await aimux.send("POST", "/accounts", json=fields)
+        assert (status, len(problem.get("errors", []))) == (422, told)
+        assert len(problem["detail"]) < 5_000
+    assert problem["detail"] == "body: 60001 fields are wrong, or not known here."
+
+
+async def test_who_needs_no_key_sends_little(aimux: Aimux) -> None:
+    for size, status in ((16_000, 422), (17_000, 413)):
+        assert (await aimux.send("POST", "/invitations/look", json={"code": "x" * size}))[0] == status
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "what=1", "provider=/"])
 async def test_a_query_that_does_not_fit_is_refused(aimux: Aimux, query: str) -> None:
     status, _, problem = await aimux.send("GET", f"/accounts?{query}")

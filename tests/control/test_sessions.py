@@ -317,3 +317,48 @@ def test_a_database_that_hangs_keeps_nobody_waiting(
         status, _, text = site.send("GET", "/dashboard/accounts", cookie=ada)
         assert (status, "claude/default" in text) == (200, True)
         assert site.sign_in(token=TOKENS["gus"])[0] == 303
+
+
+def form_of(count: int, size: int = 1) -> str:
+    part = '--x\r\nContent-Disposition: form-data; name="{}"; filename="b"\r\n\r\n{}\r\n'
+    return (
+        part.format("csrf", "guessed") + "".join(part.format(f"a{at}", "b" * size) for at in range(count)) + "--x--\r\n"
+    )
+
+
+FILES = "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        (FILES, form_of(1), 415),
+        ("application/x-www-form-urlencoded; charset=none", "a=b", 400),
+        ("application/x-www-form-urlencoded", "a=%ff&b=\xff", 400),
+        ("application/x-www-form-urlencoded", "a=&" * 2_000, 413),
+    ],
+)
+def test_what_no_page_of_aimux_sends_is_no_fault_of_aimux(
+    site: Site, kind: str, body: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert site.send("POST", "/dashboard/sign-in", body, **{"content-type": kind})[0] == status
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "size", "status"),
+    [
+        (FILES, 5, 100, 403),
+        (FILES, 49, 1, 403),
+        (FILES, 50, 1, 413),
+        (FILES, 1, 256 * 1024 + 1, 413),
+        ("multipart/form-data", 1, 1, 400),
+    ],
+)
+def test_a_form_with_files_is_looked_at_as_far_as_pages_have_them(
+    site: Site, kind: str, count: int, size: int, status: int
+) -> None:
+    """403: its word is no session's."""
+    _, cookie = site.sign_in(token=TOKENS["max"])
+    fields = {"content-type": kind, "cookie": f"other={'x' * 9_000}; {cookie}; {cookie[:-1]}=later"}
+    assert site.send("POST", "/dashboard/me/tokens", form_of(count, size), **fields)[0] == status

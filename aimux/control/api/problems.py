@@ -30,6 +30,8 @@ _WORDS = {
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
 }
 """What pydantic finds, in the words of the configuration's problems."""
+MOST_FAULTS = 100
+"""More are counted, and not told: to word 80,000 took ten seconds, in which nobody else was served."""
 _SHOULD = re.compile(r"^(?:Input|String|List|Dictionary|Value) should ")
 
 
@@ -98,7 +100,9 @@ def sentence(text: str) -> str:
 
 def invalid(error: ValidationError, where: str) -> Refused:
     """A request that doesn't fit its model. What was sent is not repeated: it may be a secret."""
-    faults, remedies = [], []
+    faults, remedies, count = [], [], error.error_count()
+    if count > MOST_FAULTS:
+        return Refused(422, "invalid", f"{where}: {count} fields are wrong, or not known here.")
     for detail in error.errors(include_url=False, include_input=False):
         if detail["type"] == "json_invalid":
             return Refused(400, "not-json", "The body is not valid JSON.")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from aimux.control.api.operations import Operation
 
 MAX_BODY = 1024 * 1024
+MAX_OPEN_BODY = 16 * 1024
+"""For operations that need no key."""
 _WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 
 
@@ -51,7 +53,8 @@ def _handler(operation: Operation) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         if operation.role is not None:
             require(authenticated(request), operation.role)
-        raw = await _read_json(request) if operation.body is not None else b""
+        limit = MAX_OPEN_BODY if operation.role is None else MAX_BODY
+        raw = await _read_json(request, limit) if operation.body is not None else b""
         api, caller = control_of(request).api, request.get(PRINCIPAL)
         result = await api.run(operation, request.match_info, request.query_string, raw, caller)
         if result is None:
@@ -85,9 +88,9 @@ async def _openapi(request: web.Request) -> web.StreamResponse:
     return _json(json.dumps(document(OPERATIONS)))
 
 
-async def _read_json(request: web.Request) -> bytes:
-    """At most MAX_BODY bytes. Refused 413, 415."""
-    raw = await read_body(request, MAX_BODY)
+async def _read_json(request: web.Request, limit: int) -> bytes:
+    """Refused 413, 415."""
+    raw = await read_body(request, limit)
     if raw and (request.content_type != "application/json" or "content-encoding" in request.headers):
         raise Refused(415, "not-json", "The body has to be JSON, uncompressed: `Content-Type: application/json`.")
     return raw

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 from markupsafe import Markup
 
 from aimux import __version__
@@ -16,7 +16,7 @@ from aimux.control.api.problems import Refused, sentence
 from aimux.control.api.within import call
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.rendering import environment
-from aimux.control.dashboard.sessions import Session
+from aimux.control.dashboard.sessions import Session, cookie
 from aimux.control.principal import Principal, Role
 from aimux.control.state import RequestKey, control_of, ends
 from aimux.plugin.parts import DASHBOARD
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from aimux.control.dashboard.sessions import Dashboard
 
 MAX_FILE = 256 * 1024
+MOST_PARTS = 50
+"""Fields of a form with a file."""
 NOTICE = "__Host-aimux-notice"
 
 
@@ -49,6 +51,7 @@ PAGES = (
     Entry("me", "Me", Role.MEMBER),
 )
 
+FORM: RequestKey[dict[str, str]] = RequestKey("form", dict)
 SESSION: RequestKey[Session] = RequestKey("session", Session)
 CALLER = RequestKey("caller", Principal)
 
@@ -133,7 +136,7 @@ def segment(name: str) -> str:
 def render(request: web.Request, template: str, /, status: int = 200, **values: Any) -> web.Response:
     """A page. It shows the notice that the request before it left, once."""
     caller: Principal | None = request.get(CALLER)
-    told = request.cookies.get(NOTICE)
+    told = cookie(request, NOTICE)
     notices = [*values.pop("notices", [])]
     if told:
         level, _, text = unquote(told).partition(":")
@@ -250,12 +253,36 @@ async def edited(
 
 
 async def form(request: web.Request) -> Mapping[str, str]:
-    """What a form sent, each field once; files as text."""
+    """What a form sent, each field once; files as text. It may be asked for again. Refused 400, 413, 415."""
+    given: Mapping[str, str] | None = request.get(FORM)
+    if given is not None:
+        return given
+    try:
+        if request.content_type != "multipart/form-data":
+            given = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        elif SESSION in request:
+            given = await _parts(request)
+        else:  # no page sends one, and each part of it costs half a millisecond
+            raise Refused(415, "form", "A form with files is taken from whoever is signed in.", remedy="sign in first")
+    except (ValueError, LookupError):  # no boundary, say, or no such charset
+        raise Refused(400, "form", "This is not what a form sends.", remedy="load the page again") from None
+    request[FORM] = given
+    return given
+
+
+async def _parts(request: web.Request) -> dict[str, str]:
     values: dict[str, str] = {}
-    for name, value in (await request.post()).items():
-        if isinstance(value, web.FileField):
-            value.file.seek(0)  # this is called more than once, and a file that was read to its end gives nothing
-            values[name] = value.file.read(MAX_FILE).decode("utf-8", "replace")
-        else:
-            values[name] = value if isinstance(value, str) else value.decode("utf-8", "replace")
+    reader, size = await request.multipart(), 0
+    while (part := await reader.next()) is not None:
+        if not isinstance(part, BodyPartReader) or part.name is None:
+            raise ValueError("a part without a name")
+        if len(values) >= MOST_PARTS:
+            raise Refused(413, "too-large", "The form has more fields than any of these pages.")
+        pieces = bytearray()
+        while chunk := await part.read_chunk():
+            pieces += chunk
+            size += len(chunk)
+            if size > MAX_FILE:
+                raise Refused(413, "too-large", f"The file is larger than {MAX_FILE // 1024} KiB.")
+        values[part.name] = pieces.decode("utf-8", "replace")
     return values

@@ -173,8 +173,7 @@ async def token(request: web.Request) -> web.StreamResponse:
 
 async def _groups(request: web.Request) -> list[str]:
     """The ticked groups: a form has each field once, so every group is a field of its own."""
-    given = await request.post()
-    return [str(name).removeprefix("group:") for name in given if str(name).startswith("group:")]
+    return [name.removeprefix("group:") for name in await form(request) if name.startswith("group:")]
 
 
 def _about(given: Mapping[str, str], groups: list[str]) -> dict[str, Any]:
