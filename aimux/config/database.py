@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema, field_validator, model_validator
 
@@ -15,6 +15,8 @@ from aimux.config.problems import MASK, wrong
 from aimux.config.sections import Section
 
 KEY_SIZE = 32
+SYSTEM = "system"
+"""As `sslrootcert`: the authorities that the system trusts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,13 @@ class Database(Section):
             if _misread(parts):
                 message = "has a port that is no number, or a password that ends at a /, ? or #"
                 raise wrong(message, "write these in the password as %2F, %3F and %23")
+            options = dict(parse_qsl(parts.query))
+            if options.get("channel_binding") == "require":
+                message = "asks for channel binding, which the driver can't do"
+                raise wrong(message, "check the server's certificate: write sslmode=verify-full&sslrootcert=system")
+            if options.get("sslrootcert") == SYSTEM and options.get("sslmode", "verify-full") != "verify-full":
+                message = "has sslrootcert=system beside an sslmode that does not check the server's name"
+                raise wrong(message, "write sslmode=verify-full")
         return url
 
     @model_validator(mode="after")

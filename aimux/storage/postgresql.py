@@ -15,6 +15,7 @@ import asyncpg
 
 from aimux import __version__
 from aimux.config.database import without_password
+from aimux.storage.errors import Unusable
 from aimux.storage.locks import FAILURES, Locks
 from aimux.storage.migrations import HEAD, behind, create, schema_of, upgrade
 from aimux.storage.postgresql_errors import READ_ONLY, Lent, explained
@@ -277,6 +278,7 @@ class PostgreSQL:
                 if not behind(found, self.name):
                     return
                 if found.version is None:
+                    await self._require_unicode(connection)
                     await connection.run_sync(create)
                 else:
                     if others := await nodes(await _driver(connection)):
@@ -285,6 +287,13 @@ class PostgreSQL:
                     await connection.run_sync(upgrade, self.name)
         except (DBAPIError, *FAILURES) as error:
             raise self.explain(error) from None
+
+    async def _require_unicode(self, connection: AsyncConnection) -> None:
+        """What clients send is in any script. SQL_ASCII takes every byte as it comes."""
+        encoding = await (await _driver(connection)).fetchval("SHOW server_encoding")
+        if encoding not in {"UTF8", "SQL_ASCII"}:
+            remedy = "make another: createdb --encoding=UTF8 --template=template0 NAME"
+            raise Unusable(f"{self.name}: its encoding {encoding} can't hold every script", remedy=remedy)
 
 
 async def _replace_pool(engine: AsyncEngine) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from aimux.config.database import SYSTEM
 from aimux.storage.errors import Conflict, StorageError, Unusable
 from aimux.storage.migrations import MIGRATED
 
@@ -22,6 +23,7 @@ _REMEDIES = {
     "3D": "make it: createdb NAME",
     "42703": MIGRATED,
     "42P01": MIGRATED,
+    "42704": "take it out of database.url",
     "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
     "53300": "a node takes up to 17: raise max_connections, or the CONNECTION LIMIT of the user or the database",
     "53": "look at the server",
@@ -71,7 +73,7 @@ def of_tls(url: str, name: str, error: BaseException) -> StorageError | None:
     if isinstance(error, FileNotFoundError | PermissionError):
         for option in _TLS_FILES:
             path = query.get(option, [""])[-1]
-            if path and not os.access(path, os.R_OK):
+            if path not in {"", SYSTEM} and not os.access(path, os.R_OK):
                 why = f"{option}={path} can't be read ({error.strerror})"
                 return Unusable(f"{name}: {why}", remedy="correct database.url")
     if "rejected SSL upgrade" in text:
@@ -84,6 +86,9 @@ def _of_server(name: str, error: BaseException) -> StorageError:
     if isinstance(error, Lent) or state in _LENT:
         remedy = "set pool_mode = session there (pgbouncer), or let database.url lead to the server itself"
         return Unusable(f"{name}: a pooler in between lends its connections for a transaction at a time", remedy=remedy)
+    if "unsupported startup parameter" in str(error):
+        remedy = "take it out of database.url, or have the pooler ignore it (pgbouncer: ignore_startup_parameters)"
+        return Unusable(f"{name}: {text_of(error)}", remedy=remedy)
     if state and not state.startswith("08"):
         kind = Unusable if state[:2] in _UNUSABLE else StorageError
         return kind(f"{name}: {text_of(error)}", remedy=_REMEDIES.get(state) or _REMEDIES.get(state[:2], ""))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from weakref import WeakSet
 
 import asyncpg
 
+from aimux.config.database import SYSTEM
 from aimux.storage.locks import FAILURES
 from aimux.storage.postgresql_errors import of_tls, text_of
 
@@ -17,16 +19,35 @@ CONNECT_TIMEOUT = 10.0
 COMMAND_TIMEOUT = 60.0
 ENDING = 1.0
 """Seconds for the server to close a connection: then it is cut."""
-_KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
-"""The server notices within a minute that a node is gone, and frees what it held. Not said while connecting, where
-pgbouncer takes nothing that it does not know."""
+_SETTINGS = (
+    "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;"
+    " SET default_transaction_isolation = 'read committed'"
+)
+"""The server notices within a minute that a node is gone, and frees what it held; and who waits for another's turn sees
+what that one did, whatever user or database have for a default. Not said while connecting, where pgbouncer takes
+nothing that it does not know."""
+_NEEDLESS = frozenset(
+    {
+        "channel_binding",
+        "connect_timeout",
+        "fallback_application_name",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "tcp_user_timeout",
+    }
+)
+"""libpq's options for what aimux and the driver do in their own way. The driver would pass them on to the server, which
+refuses what it does not know."""
 
 
 class Hosts:
     """One address's."""
 
     def __init__(self, url: str) -> None:
-        self._hosts = hosts_of(url)
+        self._hosts = hosts_of(_understood(url))
         """The one that was good last is the first …"""
         self._opened = WeakSet[Any]()
         """… and connections to it."""
@@ -80,6 +101,25 @@ def hosts_of(url: str) -> list[tuple[str, str]]:
     return found
 
 
+def _understood(url: str) -> str:
+    """An address of which the driver understands each option."""
+    parts = urlsplit(url)
+    options = parse_qsl(parts.query)
+    kept = [(name, value) for name, value in options if name not in _NEEDLESS]
+    return url if kept == options else parts._replace(query=urlencode(kept)).geturl()
+
+
+def _trusting(address: str) -> ssl.SSLContext | None:
+    """For what the driver has no word: the system's own authorities."""
+    options = dict(parse_qsl(urlsplit(address).query))
+    if options.get("sslrootcert") != SYSTEM:
+        return None
+    context = ssl.create_default_context()
+    if certificate := options.get("sslcert"):
+        context.load_cert_chain(certificate, options.get("sslkey"), options.get("sslpassword"))
+    return context
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
     pool: object = None
     """That it was opened for."""
@@ -98,12 +138,13 @@ async def _connect(address: str, name: str, seconds: float, patience: float | No
             timeout=seconds,
             command_timeout=patience,
             server_settings=settings,
+            ssl=_trusting(address),
             connection_class=_Connection,
         )
     except UnicodeError:
         raise asyncpg.ClientConfigurationError("its host is no host's name") from None
     try:
-        await connection.execute(_KEEPALIVE, timeout=seconds)
+        await connection.execute(_SETTINGS, timeout=seconds)
     except BaseException:
         connection.terminate()
         raise

@@ -67,6 +67,20 @@ def test_what_libpq_takes_is_taken(load: Load, url: str) -> None:
     assert load(f"database: {{url: '{url}', encryption_key: '{'11' * 32}'}}").database.address == url
 
 
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ("sslmode=require&channel_binding=require", "sslmode=verify-full&sslrootcert=system"),
+        ("sslmode=require&sslrootcert=system", "write sslmode=verify-full"),
+    ],
+)
+def test_an_option_that_promises_what_would_not_be_kept_is_refused(
+    problems: Problems, options: str, remedy: str
+) -> None:
+    [problem] = problems(f"database: {{url: 'postgresql://u@h/d?{options}', encryption_key: '{'11' * 32}'}}")
+    assert (problem.where, remedy in problem.remedy) == ("database.url", True)
+
+
 def test_postgresql_needs_a_key(problems: Problems) -> None:
     [problem] = problems(f"database: {{url: '{URL}'}}")
     assert (problem.where, "openssl rand" in problem.remedy) == ("database.encryption_key", True)

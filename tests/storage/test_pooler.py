@@ -83,3 +83,10 @@ async def test_one_that_lends_them_for_a_transaction_is_refused_at_the_start(
     await (await Database.open(postgresql_url, tmp_path)).close()  # makes the tables
     with pytest.raises(Unusable, match=r"a pooler in between lends .*: set pool_mode"):
         await Database.open(pooled("transaction"), tmp_path)
+
+
+async def test_an_option_that_it_does_not_know_is_said_to_be_one(pooled: Callable[[str], str], tmp_path: Path) -> None:
+    url = pooled("session")
+    await (await Database.open(f"{url}?connect_timeout=10&channel_binding=prefer", tmp_path)).close()
+    with pytest.raises(Unusable, match=r"parameter: search_path: take it out of database.url, or have the pooler"):
+        await Database.open(f"{url}?search_path=x", tmp_path)

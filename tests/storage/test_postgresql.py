@@ -35,6 +35,7 @@ from tests.waiting import until
         ("postgresql://u:a-pass-word@127.0.0.1:1/x", "can't be reached .*check that it runs"),
         ("postgresql://u:a-pass-word@127.0.0.1:1/x?sslmode=wrong", "sslmode"),
         ("postgresql://u:a-pass-word@a..b/x", "its host is no host's name: correct database.url"),
+        ("{base}postgres?host={folder}&pool_size=5", '"pool_size": take it out of database.url'),
     ],
 )
 async def test_one_that_can_t_be_used_says_why(postgresql: Server, tmp_path: Path, url: str, words: str) -> None:
@@ -100,6 +101,66 @@ async def test_what_is_wrong_with_the_servers_tls_is_said(tmp_path: Path, answer
         address = f"postgresql://u:{SECRET}@127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
         options = f"sslmode=verify-full&sslrootcert={of_another.cert_path}"
         assert words in await refused(f"{address}?{options}", tmp_path)
+
+
+async def test_the_systems_authorities_vouch_for_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libpq has it: `sslrootcert=system` names no file."""
+    of_server = TLSFiles.self_signed(tmp_path / "server")
+    ServerTLS(of_server)  # makes it
+    monkeypatch.setenv("SSL_CERT_FILE", str(of_server.cert_path))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(of_server.cert_path, of_server.key_path)
+    trusted = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)  # SSLRequest
+        writer.write(b"S")
+        with contextlib.suppress(OSError):
+            await writer.start_tls(tls)
+            if await reader.read(1):  # what follows the handshake
+                trusted.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"postgresql://u:{SECRET}@127.0.0.1:{server.sockets[0].getsockname()[1]}/x?sslrootcert=system"
+        assert "can't be reached" in await refused(address, tmp_path)
+        assert trusted.is_set()
+        said = await refused(f"{address}&sslcert={tmp_path}/no.pem", tmp_path)
+        assert f"sslcert={tmp_path}/no.pem can't be read" in said
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_one_whose_encoding_can_t_hold_what_clients_send_is_not_begun(
+    postgresql: Server, tmp_path: Path, encoding: str
+) -> None:
+    """One request for a model with a foreign name was lost, and kept others from the ledger until it was."""
+    name = f"encoded_{encoding.lower()}"
+    postgresql.execute(f"CREATE DATABASE {name} ENCODING {encoding} TEMPLATE template0")
+    try:
+        if encoding == "LATIN1":
+            said = await refused(postgresql.url(name), tmp_path)
+            assert "LATIN1 can't hold every script: make another: createdb --encoding=UTF8" in said
+        else:
+            database = await Database.open(postgresql.url(name), tmp_path)
+            await put(database, "日本 😀")
+            assert await keys(database) == ["日本 😀"]
+            await database.close()
+    finally:
+        postgresql.drop(name)
+
+
+async def test_nodes_that_start_together_make_the_tables_once_whatever_the_isolation(
+    postgresql: Server, postgresql_url: str, tmp_path: Path
+) -> None:
+    """Where a user's transactions see what was there when they began, the second one saw no tables."""
+    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
+    nodes = await asyncio.gather(*(Database.open(postgresql_url, tmp_path) for _ in range(4)))
+    await asyncio.gather(*(put(node, str(number)) for number, node in enumerate(nodes)))
+    assert await keys(nodes[0]) == ["0", "1", "2", "3"]
+    for node in nodes:
+        await node.close()
 
 
 async def test_one_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
