@@ -105,7 +105,8 @@ def _provider(config: Config, plugins: Plugins, instance: str) -> Provider:
     entries = config.providers
     if entries is None:
         try:
-            entries = parse_config({"providers": [instance]}, environ={}, providers=plugins.providers).providers
+            content = {"state_dir": str(config.state_dir), "providers": [instance]}
+            entries = parse_config(content, environ={}, providers=plugins.providers).providers
         except ConfigError as error:
             raise click.ClickException(f"{instance}: {error.problems[0].message}") from None
     if entries is None or instance not in entries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_a_login_is_put_in_place_once(place: Path) -> None:
     again = seed("claude=login.json")
     assert (again.exit_code, again.output) == (0, "claude/default already exists.\n")
     assert "renewed" in stored.read_text()
+
+
+def test_a_user_that_no_file_names_may_do_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as OpenShift gives a pod: it has neither a name nor, sometimes, a home."""
+
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert seed("claude=login.json").output == "claude/default comes from login.json.\n"
 
 
 def test_what_was_put_in_place_in_json(place: Path) -> None:

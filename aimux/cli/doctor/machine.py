@@ -42,9 +42,12 @@ def of_state_dir(folder: Path) -> list[Finding]:
         remedy = f"run aimux and its doctor as user id {info.st_uid}, or chown the folder"
         return [Finding("error", subject, f"user id {os.geteuid()} can't read and write {folder}", remedy)]
     found = []
-    if info.st_mode & 0o066:  # passing through is how others read a certificate of our own
+    # As Kubernetes makes a volume (fsGroup): root's, and ours by its group. What we keep in it is ours alone.
+    by_group = info.st_mode & stat.S_IWGRP and info.st_gid in {os.getegid(), *os.getgroups()}
+    volume = info.st_uid == 0 != os.geteuid() and by_group
+    if info.st_mode & 0o066 and not volume:  # passing through is how others read a certificate of our own
         found.append(Finding("warning", subject, f"{folder} is open to other users", f"chmod 700 {folder}"))
-    if os.geteuid() != info.st_uid:
+    if os.geteuid() != info.st_uid and not volume:
         remedy = f"run aimux and its doctor as user id {info.st_uid}"
         found.append(Finding("warning", subject, f"{folder} belongs to another user", remedy))
     if (free := shutil.disk_usage(folder).free) < MIN_FREE:

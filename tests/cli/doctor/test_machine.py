@@ -52,6 +52,21 @@ def test_a_state_folder_of_somebody_else(state_dir: Path, monkeypatch: pytest.Mo
     assert machine.of_state_dir(state_dir)[0].status == "error"
 
 
+def test_a_state_folder_that_is_a_volume_of_kubernetes_is_in_order(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root's, and open to the pod's group: nobody in the pod could follow advice about it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to root")
+    os.chown(state_dir, 0, 4242)
+    state_dir.chmod(0o2775)
+    monkeypatch.setattr(os, "geteuid", lambda: 4241)
+    monkeypatch.setattr(os, "getgroups", lambda: [0, 4242])
+    assert [finding.status for finding in machine.of_state_dir(state_dir)] == ["ok"]
+    monkeypatch.setattr(os, "getgroups", list)
+    assert {finding.status for finding in machine.of_state_dir(state_dir)} == {"warning"}
+
+
 def test_a_state_folder_on_a_disk_that_takes_nothing(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever looks may be its owner, and permissions may be in order."""
     with monkeypatch.context() as disk:
