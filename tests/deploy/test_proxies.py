@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import ssl
@@ -16,9 +17,13 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from websockets.asyncio.client import connect
 
-from aimux.simulator import Simulator, credential_file, provider_settings
+from aimux.front.bounds import KEEP_ALIVE_SECONDS
+from aimux.simulator import Scenario, Simulator, provider_settings
 from tests.certificates.certificates import Issued
+from tests.e2e.process import put_account
+from tests.e2e.test_websocket import PROMPT as TURN
 from tests.running import PROMPT, free_port, serving
 from tests.tools import checkout, program
 
@@ -99,13 +104,12 @@ async def stack(
     (folder / "cert.pem").write_bytes(issued.pem)
     (folder / "key.pem").write_bytes(issued.key_pem())
     async with Simulator() as upstream:
-        login = folder / "state/claude/.credentials.json"
-        login.parent.mkdir(parents=True)
-        login.write_bytes(credential_file(upstream.accounts["claude"]))
+        for name in ("claude", "chatgpt"):
+            put_account(folder / "state", upstream.accounts[name])
         settings = {
             "listen": "127.0.0.1:0",
             "state_dir": str(folder / "state"),
-            "providers": {"claude": provider_settings(upstream.url)["claude"]},
+            "providers": provider_settings(upstream.url),
             **config,
         }
         port = free_port()
@@ -133,6 +137,63 @@ async def test_a_stream_arrives_event_by_event(proxy: Callable[[str, int, Path],
             await upstream.wait_for_held()
             upstream.release()
             assert b"message_stop" in received + await answer.content.read()
+
+
+async def test_a_client_that_leaves_stops_its_upstream(
+    proxy: Callable[[str, int, Path], list[str]], tmp_path: Path
+) -> None:
+    """Also while the model thinks: otherwise the account pays for what nobody reads."""
+    async with stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting), aiohttp.ClientSession() as session:
+        asked = session.post(
+            f"{url}/claude/v1/messages",
+            json={**PROMPT, "stream": True},
+            headers={**HEADERS, "x-simulator": "hold:3"},
+            ssl=trusting,
+        )
+        async with asyncio.timeout(30):
+            async with asked as answer:
+                await upstream.wait_for_held()
+                assert answer.connection is not None
+                assert answer.connection.transport is not None
+                answer.connection.transport.abort()  # to close it would wait for TLS's goodbye
+            await upstream.wait_for_aborted()
+
+
+async def test_a_websocket_passes(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
+    async with stack(proxy, tmp_path, users=USERS) as (_, url, trusting):
+        address = f"{url.replace('https', 'wss', 1)}/chatgpt/v1/responses"
+        async with (
+            asyncio.timeout(30),
+            connect(address, ssl=trusting, additional_headers=HEADERS, proxy=None) as socket,
+        ):
+            await socket.send(json.dumps(TURN))
+            while json.loads(await socket.recv())["type"] != "response.completed":
+                pass
+
+
+async def test_many_headers_pass(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
+    """Of a request as many as aimux takes in one, of an answer more than fit into a page of memory."""
+    async with stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting), aiohttp.ClientSession() as session:
+        more = "".join(f"x-more-{number}: {'m' * 100}\r\n" for number in range(100))
+        upstream.script(Scenario(raw=f"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{more}\r\n{{}}".encode()))
+        headers = {**HEADERS, "cookie": "c=" + "c" * (31 * 1024)}  # not passed on
+        async with session.post(
+            f"{url}/claude/v1/messages", json=PROMPT, headers=headers, ssl=trusting, max_field_size=16384
+        ) as answer:
+            assert (answer.status, answer.headers.get("x-more-99")) == (200, "m" * 100)
+
+
+def test_a_proxys_idle_connections_end_before_aimux_ends_them(tmp_path: Path) -> None:
+    """A request that is sent as aimux closes one is lost: proxies don't repeat a POST."""
+    command = caddy("127.0.0.1:1", 1, tmp_path)
+    adapted = subprocess.run([command[0], "adapt", *command[2:]], capture_output=True, text=True, check=True).stdout
+    idle = re.search(r'"idle_timeout":(\d+)', adapted)
+    assert idle
+    assert int(idle[1]) < KEEP_ALIVE_SECONDS * 1e9
+    http = yaml.safe_load((SNIPPETS / "traefik.yaml").read_text())["http"]
+    transport = http["serversTransports"][http["services"]["aimux"]["loadBalancer"]["serversTransport"]]
+    assert int(transport["forwardingTimeouts"]["idleConnTimeout"].removesuffix("s")) < KEEP_ALIVE_SECONDS
+    assert "keepalive_timeout" not in (SNIPPETS / "nginx.conf").read_text(), "its own is 60 s"
 
 
 async def test_only_the_mounts_are_reached(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
