@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections import OrderedDict
 from typing import NamedTuple
 
 from aimux.plugin.errors import ErrorKind, GatewayError
+
+log = logging.getLogger("aimux.gateway")
 
 FREE, EACH_SECOND = 10, 4.0
 """Looks of an address: this many at once, and then this many a second."""
 FREE_IN_ALL, IN_ALL_EACH_SECOND = 200, 40.0
 MAX_ADDRESSES = 10_000
 MAX_RIGHT = 20_000
+TELL_EVERY = 60.0
+"""Seconds between two log lines about an address."""
 REMEMBERED = 10
 """Wrong tokens remembered for an address: the same one again is not a guess, and gets the reason each time."""
 
@@ -49,6 +54,8 @@ class _Seen(NamedTuple):
     level: float
     since: float
     wrong: tuple[bytes, ...]
+    told: float = -TELL_EVERY
+    """When the log last named it."""
 
 
 _NOTHING = _Seen(0.0, 0.0, ())
@@ -80,9 +87,12 @@ class Guesses:
         seen, of_all = self._seen.get(place, _NOTHING), self._all
         level = max(0.0, seen.level - (now - seen.since) * EACH_SECOND)
         level_of_all = max(0.0, of_all.level - (now - of_all.since) * IN_ALL_EACH_SECOND)
+        if level > FREE - 1 and now - seen.told >= TELL_EVERY:
+            log.warning("many wrong tokens come from %s: most of them are not looked at", place or "a local socket")
+            self._keep(place, seen._replace(told=now))
         if level > FREE - 1 or level_of_all > FREE_IN_ALL - 1:
             raise NotLookedAt(address)
-        self._keep(place, _Seen(level + 1, now, seen.wrong))
+        self._keep(place, seen._replace(level=level + 1, since=now))
         self._all = _Seen(level_of_all + 1, now, ())
 
     def right(self, address: str, shown: bytes, *, looked: bool) -> None:

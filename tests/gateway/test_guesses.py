@@ -14,6 +14,7 @@ from aimux.gateway.guesses import (
     IN_ALL_EACH_SECOND,
     MAX_ADDRESSES,
     MAX_RIGHT,
+    TELL_EVERY,
     Guesses,
     NotLookedAt,
 )
@@ -54,6 +55,21 @@ def test_an_ipv6_network_is_one_address() -> None:
     assert sum(looks(guesses, f"2001:db8::{number:x}", 1) for number in range(100)) == FREE
     assert looks(guesses, "2001:db8:0:1::1", 1) == 1
     assert looks(guesses, "::ffff:10.0.0.1", 1) == 1
+
+
+def test_the_log_names_the_address_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """No other line of it does, and whoever runs aimux has to find the program."""
+    guesses = Guesses()
+    looks(guesses, "8.8.8.8", FREE)
+    assert not caplog.messages
+    looks(guesses, "8.8.8.8", 100)
+    looks(guesses, "8.8.8.8", 100, now=TELL_EVERY - 1)
+    looks(guesses, "8.8.4.4", 100, now=TELL_EVERY - 1)
+    looks(guesses, "8.8.8.8", 100, now=TELL_EVERY)
+    addresses = ("8.8.8.8", "8.8.4.4", "8.8.8.8")
+    assert caplog.messages == [
+        f"many wrong tokens come from {address}: most of them are not looked at" for address in addresses
+    ]
 
 
 def test_what_is_right_gives_its_look_back() -> None:
