@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
-from aimux.gateway.allowed_targets import allowed_targets
+from aimux.gateway.allowed_targets import allowed_targets, refuse_substitutes
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.forms import read_form
@@ -81,6 +81,8 @@ class Routing:
             targets = allowed_targets(
                 caller, targets, provider.instance, record.model if raw or named else None, upgrade
             )
+            if raw and not admitted.form:
+                refuse_substitutes(caller, provider.instance, seen, whole=skimmed is None)
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         conversation = conversation_of(provider, head, seen) if choice else None

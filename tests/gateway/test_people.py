@@ -123,6 +123,35 @@ async def test_models_that_are_not_in_scope(start: Start, upstream: Upstream, bo
     assert bool(said) == (code != 200)
 
 
+LONG = "x" * 200_000
+MANY = ['"small-2"'] * 8
+
+
+@pytest.mark.parametrize("name", ["fallbacks", "models", "fallback\\u0073"])
+@pytest.mark.parametrize("padding", ["x", LONG])
+@pytest.mark.parametrize(
+    ("listed", "code"),
+    [
+        ('"default"', 200),
+        ('[{"model": "small-2"}, "small-3"]', 200),
+        ('["small-2", {"model": "large-1"}]', 400),
+        ('[{"max_tokens": 1}]', 400),
+        (f'["small-{LONG[:300]}"]', 400),
+        (f'["small-2", {", ".join(MANY)}, "large-1"]', 400),
+        (f'[{{"model": "large-1", "more": "{LONG}"}}]', 400),
+    ],
+)
+async def test_nor_may_one_that_is_not_take_its_place(
+    start: Start, upstream: Upstream, name: str, padding: str, listed: str, code: int
+) -> None:
+    aimux = await start()
+    body = f'{{"model": "small-1", "padding": "{padding}", "{name}": {listed}}}'.encode()
+    bound = await add(aimux, "bound", "model:small-*")
+    assert (await status(aimux, bound, body=body))[0] == code
+    assert len(upstream.requests) == (code == 200)
+    assert (await status(aimux, await add(aimux, "free", "provider:plain"), body=body))[0] == 200
+
+
 async def test_who_is_bound_to_models_gets_no_socket_and_is_told_to_use_http(begin: Begin) -> None:
     aimux = await begin()
     bound = await add(aimux, "bound", "model:small-*")
