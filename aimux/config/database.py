@@ -79,9 +79,12 @@ class Database(Section):
             if parts.scheme not in {"postgresql", "postgres"}:
                 raise wrong("is not a PostgreSQL URL", "write postgresql://user:password@host/name")
             if _misread(parts):
-                message = "has a port that is no number, or a password that ends at a /, ? or #"
-                raise wrong(message, "write these in the password as %2F, %3F and %23")
-            options = dict(parse_qsl(parts.query))
+                message = "has a port that is no number, or a password that ends at a /, ?, # or @"
+                raise wrong(message, "write these in the password as %2F, %3F, %23 and %40")
+            try:
+                options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+            except ValueError:
+                raise wrong("has an option without a value", "write ?NAME=VALUE&NAME=VALUE") from None
             if options.get("channel_binding") == "require":
                 message = "asks for channel binding, which the driver can't do"
                 raise wrong(message, "check the server's certificate: write sslmode=verify-full&sslrootcert=system")
@@ -119,6 +122,8 @@ def _misread(parts: SplitResult) -> bool:
     places = (place for place in parts.netloc.rpartition("@")[2].split(",") if not place.endswith("]"))
     ports = [unquote(place.rpartition(":")[2]) for place in places if ":" in place]
     if any(port and not (port.isascii() and port.isdecimal() and int(port) < 2**16) for port in ports):
+        return True
+    if "@" in parts.netloc.rpartition("@")[0]:
         return True
     return "@" in parts.path or "@" in parts.query.partition("=")[0] or bool(parts.fragment)
 

@@ -46,7 +46,7 @@ def test_a_url_of_something_else_is_refused(problems: Problems, url: str) -> Non
     assert (problem.where, "postgresql://" in problem.remedy) == ("database.url", True)
 
 
-@pytest.mark.parametrize("password", ["se/cr3t", "12/cr3t", "se?cr3t", "12?cr3t", "se#cr3t", "12#cr3t"])
+@pytest.mark.parametrize("password", ["se/cr3t", "12/cr3t", "se?cr3t", "12?cr3t", "se#cr3t", "12#cr3t", "se@cr3t"])
 def test_a_password_that_would_be_taken_for_something_else_is_not_shown(problems: Problems, password: str) -> None:
     [problem] = problems(f"database: {{url: 'postgresql://aimux:{password}@db/aimux', encryption_key: '{'11' * 32}'}}")
     assert (problem.where, "%2F" in problem.remedy) == ("database.url", True)
@@ -72,9 +72,11 @@ def test_what_libpq_takes_is_taken(load: Load, url: str) -> None:
     [
         ("sslmode=require&channel_binding=require", "sslmode=verify-full&sslrootcert=system"),
         ("sslmode=require&sslrootcert=system", "write sslmode=verify-full"),
+        ("sslmode=disable&", "?NAME=VALUE"),
+        ("sslmode", "?NAME=VALUE"),
     ],
 )
-def test_an_option_that_promises_what_would_not_be_kept_is_refused(
+def test_an_option_that_would_not_be_kept_or_can_t_be_read_is_refused(
     problems: Problems, options: str, remedy: str
 ) -> None:
     [problem] = problems(f"database: {{url: 'postgresql://u@h/d?{options}', encryption_key: '{'11' * 32}'}}")

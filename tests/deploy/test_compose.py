@@ -73,7 +73,9 @@ def test_what_goes_wrong_stays_within_the_bounds_that_systemd_sets_too() -> None
     assert service["mem_limit"] == bounds["MemoryMax"].lower()
     assert service["pids_limit"] == bounds["TasksMax"]
     database = COMPOSE["services"]["postgresql"]
-    assert {"mem_limit", "pids_limit", "stop_grace_period"} <= set(database)
+    assert {"mem_limit", "shm_size", "pids_limit", "stop_grace_period"} <= set(database)
+    for each in (service, database):
+        assert each["logging"]["options"] == {"max-size": "50m", "max-file": "5"}, "Docker itself rotates no log"
 
 
 def test_images_can_be_pinned_by_their_digests() -> None:
