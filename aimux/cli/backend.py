@@ -30,7 +30,7 @@ async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Ba
     that it did.
     """
     address = await listening(setting.reach)
-    if (demo := _demo(setting, address)) is not None:
+    if (demo := demo_of(setting, address)) is not None:
         setting = demo
         address = await listening(setting.reach)
     reach = setting.reach
@@ -61,7 +61,7 @@ async def backend(setting: Setting, *, changes: bool = True) -> AsyncIterator[Ba
             await files.close()
 
 
-def _demo(setting: Setting, address: str | None) -> Setting | None:
+def demo_of(setting: Setting, address: str | None) -> Setting | None:
     """The setting of a running demo, if nothing is configured and nothing else listens there."""
     if setting.path is not None or any(name in os.environ for name in ("AIMUX_LISTEN", STATE_VARIABLE)):
         return None

@@ -141,9 +141,9 @@ def _list(config: Path | None, as_json: bool) -> None:
                 str(group["members"]),
                 ", ".join(group["accounts"]) or "-",
                 "yes" if group["reserved"] else "no",
-                ", ".join(group["scopes"]) or "-",
+                ", ".join(group["scopes"]) or "everything",
                 "the configuration" if group["configured"] else "-",
             )
             for group in groups
         ]
-        print_table(("NAME", "MEMBERS", "ACCOUNTS", "RESERVED", "MAY USE", "SET IN"), rows)
+        print_table(("NAME", "MEMBERS", "ACCOUNTS", "RESERVED", "MAY USE", "SET IN"), rows, numbers={"MEMBERS"})

@@ -106,5 +106,5 @@ def _show(plan: dict[str, Any]) -> None:
         )
         for one in plan["accounts"]
     ]
-    numbers = ("requests", "idle hours", "times full")
-    print_table(("account", *numbers, "fullest"), rows, numbers=numbers)
+    numbers = ("REQUESTS", "IDLE HOURS", "TIMES FULL")
+    print_table(("ACCOUNT", *numbers, "FULLEST"), rows, numbers=numbers)

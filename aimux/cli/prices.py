@@ -68,7 +68,7 @@ def apply_command(since: str, config: Path | None, as_json: bool) -> None:
 
 
 def _table(items: list[dict[str, Any]]) -> None:
-    kinds = [kind.replace("_", " ") for kind in KINDS]
+    kinds = [kind.replace("_", " ").upper() for kind in KINDS]
     rows = [
         (
             f"{item['provider']}: {item['model']}",
@@ -77,7 +77,7 @@ def _table(items: list[dict[str, Any]]) -> None:
         )
         for item in items
     ]
-    print_table(("model", *kinds, "list"), rows, numbers=kinds)
+    print_table(("MODEL", *kinds, "LIST"), rows, numbers=kinds)
 
 
 def _price(item: dict[str, Any], kind: str) -> str:

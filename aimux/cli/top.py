@@ -109,8 +109,8 @@ def shown(
     rates = f"{live['tokens_per_second']:g} tokens/s · {live['requests_per_minute']:g} requests/min"
     head = Text(f"{live['running']} running · {rates}")
     running = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for name in ("user", "model", "account", "client", "for", ""):
-        running.add_column(name, justify="right" if name == "for" else "left")
+    for name in ("USER", "MODEL", "ACCOUNT", "CLIENT", "FOR", ""):
+        running.add_column(name, justify="right" if name == "FOR" else "left")
     bar = _room(accounts, width)
     lines = [row for account in accounts for row in _of_account(account, items, Text, bar)]
     of_requests, of_accounts = _fitting(live["running"], len(lines), height)
@@ -121,8 +121,8 @@ def shown(
     if live["running"] > of_requests:
         running.add_row(f"{live['running'] - len(items[:of_requests])} more")
     windows = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("account", "state", "in flight", "window", "", "used"):
-        windows.add_column(name, justify="right" if name in {"in flight", "used"} else "left")
+    for name in ("ACCOUNT", "STATE", "IN FLIGHT", "WINDOW", "", "USED"):
+        windows.add_column(name, justify="right" if name in {"IN FLIGHT", "USED"} else "left")
     for row in lines[:of_accounts]:
         windows.add_row(*row)
     if len(lines) > of_accounts:

@@ -104,8 +104,8 @@ def _show_windows(items: list[dict[str, Any]], *, as_json: bool) -> None:
         )
         for one in items
     ]
-    numbers = ("used", "moved", "outside aimux", "tokens", "tokens/%", "cost")
-    print_table(("account", "window", *numbers), rows, numbers=numbers)
+    numbers = ("USED", "MOVED", "OUTSIDE AIMUX", "TOKENS", "TOKENS/%", "COST")
+    print_table(("ACCOUNT", "WINDOW", *numbers), rows, numbers=numbers)
 
 
 def _print(by: str, found: dict[str, Any], most: int | None) -> None:
@@ -136,13 +136,13 @@ def _table(
     measure = "cost_usd" if total["cost_usd"] else "tokens" if _tokens(total) else "requests"
     largest = max((_value(item, measure) for item in items), default=0) or 1
     table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
-    table.add_column(by, footer="total", overflow="fold")
+    table.add_column(by.upper(), footer="total", overflow="fold")
     if by == "conversation":
-        table.add_column("user")
+        table.add_column("USER")
     if bars:
         table.add_column("", width=BAR)
     for name, key in columns:
-        table.add_column(name, footer=_shown(key, total), justify="right", no_wrap=True)
+        table.add_column(name.upper(), footer=_shown(key, total), justify="right", no_wrap=True)
     shown, rest = (items, []) if most is None else (items[:most], items[most:])
     for item in shown:
         bar = "█" * max(1 if _value(item, measure) else 0, round(BAR * _value(item, measure) / largest))

@@ -54,6 +54,10 @@ def test_what_runs_and_how_full_windows_are_is_on_the_screen() -> None:
         ["[red]ann", "opus", "claude", "claude-cli/2", "1.0", "s", "waits"],
     ]
     assert r"op\x1b]0;us\x07\n\u202e\x9b1m" in text, "no terminal obeys a model's name"
+    assert [line.split()[:2] for line in text.splitlines() if line.isupper()] == [
+        ["USER", "MODEL"],
+        ["ACCOUNT", "STATE"],
+    ]
     assert "97 %" in text
     assert "untold" not in text
     assert "chatgpt/idle" in text

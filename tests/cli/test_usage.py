@@ -45,7 +45,7 @@ def aimux(tmp_path: Path) -> Iterator[Commands]:
 
 def test_sums_stand_in_a_table_by_cost(aimux: Commands) -> None:
     lines = aimux("usage", *SPAN).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["user", "ann", "bob", "[red]eve", "total"]
+    assert [line.split()[0] for line in lines] == ["USER", "ann", "bob", "[red]eve", "total"]
     assert lines[1].split()[1:] == ["3", "6.00M", "15", "0", "0", "0", "$18.00"]
     assert lines[3].endswith("$0.00+?")
     assert lines[4].split()[1:] == ["5", "6.00M", "25", "0", "0", "0", "$18.00+?"]
@@ -109,21 +109,34 @@ def test_csv_is_csv(aimux: Commands) -> None:
 @pytest.mark.parametrize(
     ("columns", "head", "ann"),
     [
-        (140, "input output cache read cache write reasoning cost", "███ 3 6.00M 15 0 0 0 $18.00"),
-        (80, "input output cache read cache write reasoning cost", "ann 3 6.00M 15 0 0 0 $18.00"),
-        (70, "requests tokens cost", "███ 3 6.00M $18.00"),
-        (40, "requests tokens cost", "ann 3 6.00M $18.00"),
+        (140, "INPUT OUTPUT CACHE READ CACHE WRITE REASONING COST", "███ 3 6.00M 15 0 0 0 $18.00"),
+        (80, "INPUT OUTPUT CACHE READ CACHE WRITE REASONING COST", "ann 3 6.00M 15 0 0 0 $18.00"),
+        (70, "REQUESTS TOKENS COST", "███ 3 6.00M $18.00"),
+        (40, "REQUESTS TOKENS COST", "ann 3 6.00M $18.00"),
     ],
 )
 def test_a_narrow_terminal_has_fewer_columns_and_whole_numbers(
     aimux: Commands, columns: int, head: str, ann: str
 ) -> None:
     code, shown = on_terminal(aimux.live.folder, "usage", *SPAN, columns=columns, **aimux.environ)
-    table = plain(shown)[plain(shown).index("user ") :].splitlines()  # what stands before says that no server runs
+    table = plain(shown)[plain(shown).index("USER ") :].splitlines()  # what stands before says that no server runs
     assert code == 0
     assert " ".join(table[0].split()).endswith(head)
     assert " ".join(table[1].split()).endswith(ann)
     assert all(len(line) <= columns for line in table[:5])
+
+
+def test_headings_are_written_alike_in_all_tables(aimux: Commands) -> None:
+    plan = ("plan", "--since", "2026-11-20", "--window", "5h=12")
+    for command in (
+        ("usage", *SPAN),
+        ("usage", *SPAN, "--by", "conversation"),
+        ("requests", *SPAN),
+        ("providers",),
+        plan,
+    ):
+        lines = aimux(*command).stdout.splitlines()
+        assert lines[command is plan].isupper()  # sentences come before it
 
 
 def test_long_lists_are_cut_unless_all_is_wanted(aimux: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
