@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -31,6 +32,8 @@ RANGES = {
     "365d": ("year", "month"),
 }
 """Span → its label, and the length of a step in its plot."""
+DATES = "dates"
+"""What the form says in place of one for the days between two dates, of the ledger's time zone."""
 MEASURES = {"tokens": "Tokens", "cost_usd": "Cost", "requests": "Requests"}
 RANKS = {"tokens": "tokens", "cost_usd": "cost", "requests": "requests"}
 ROWS = 50
@@ -53,7 +56,7 @@ class Plot:
 async def page(request: web.Request) -> web.StreamResponse:
     asked = request.query
     by = asked.get("by", "user") if asked.get("by") in BY else "user"
-    since = asked.get("since", "30d") if asked.get("since") in RANGES else "30d"
+    span = span_of(asked)
     measure = asked.get("show", "tokens") if asked.get("show") in MEASURES else "tokens"
     filters = {name: asked[name] for name in FILTERS if asked.get(name)}
     usage = await ask(
@@ -61,24 +64,26 @@ async def page(request: web.Request) -> web.StreamResponse:
         "GET",
         "/usage",
         by=by,
-        since=since,
+        **span.times,
         kinds="true",
-        bucket=RANGES[since][1],
+        bucket=span.bucket,
         rank=RANKS[measure],
         **filters,
     )
-    query = {"by": by, "since": since, "show": measure, **filters}
+    plain = {"by": by, "since": span.since, **span.days, "show": measure}
+    query = plain | filters
     rows = sorted(usage["items"], key=lambda row: -_weight(row, measure))
     return render(
         request,
         "usage.html",
         title="Usage",
         by=by,
-        since=since,
+        since=span.since,
+        days=span.days,
         measure=measure,
         filters=filters,
         all_by=BY,
-        ranges={name: title for name, (title, _) in RANGES.items()},
+        ranges={name: f"the last {title}" for name, (title, _) in RANGES.items()} | {DATES: "from … to …"},
         measures=MEASURES,
         rows=rows if asked.get("all") else rows[:ROWS],
         hidden=0 if asked.get("all") else len(rows[ROWS:]),
@@ -89,6 +94,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         saved=usage["kinds"]["saved"],
         hit_rate=_hit_rate(usage["total"]),
         chart=plot(usage["series"], measure),
+        plain="?" + urlencode(plain),
         link=lambda **changes: "?" + urlencode({k: v for k, v in {**query, **changes}.items() if v}),
     )
 
@@ -96,12 +102,44 @@ async def page(request: web.Request) -> web.StreamResponse:
 @routes.get("/usage.csv")
 async def csv(request: web.Request) -> web.StreamResponse:
     """The table as a file."""
-    query = {name: request.query[name] for name in ("by", "since", *FILTERS) if request.query.get(name)}
+    query = {name: request.query[name] for name in ("by", *FILTERS) if request.query.get(name)}
+    query |= span_of(request.query).times
     usage = await run(control_of(request).api, request[CALLER], "GET", f"/usage?{urlencode(query)}")
     assert isinstance(usage, Tabular)
     name = f"usage-by-{query.get('by', 'user')}.csv"
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     return web.Response(text=usage.csv(), content_type="text/csv", headers=headers)
+
+
+class AskedSpan(NamedTuple):
+    """`since` and `days` as the form has them, `times` for the API, and the length of a step in the plot."""
+
+    since: str
+    days: dict[str, str]
+    times: dict[str, str]
+    bucket: str
+
+
+def span_of(asked: Mapping[str, str]) -> AskedSpan:
+    """What was asked for; the last month if dates are to be asked for."""
+    since = asked.get("since", "")
+    if since != DATES:
+        since = since if since in RANGES else "30d"
+        return AskedSpan(since, {}, {"since": since}, RANGES[since][1])
+    today = datetime.now(UTC).date()
+    last = _day(asked.get("to"), today) or today.replace(day=1) - timedelta(days=1)
+    first, last = sorted((_day(asked.get("from"), today) or last.replace(day=1), last))
+    times = {"since": f"{first}", "until": f"{last + timedelta(days=1)}"}
+    length = (last - first).days
+    bucket = "hour" if length < 3 else "day" if length < 100 else "month"
+    return AskedSpan(since, {"from": f"{first}", "to": f"{last}"}, times, bucket)
+
+
+def _day(text: str | None, latest: date) -> date | None:
+    try:
+        return min(date.fromisoformat(text or ""), latest)
+    except ValueError:
+        return None
 
 
 def _weight(row: Mapping[str, Any], measure: str) -> float:
