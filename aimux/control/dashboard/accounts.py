@@ -11,7 +11,19 @@ from aiohttp import web
 
 from aimux.control.api.problems import Refused, sentence
 from aimux.control.dashboard import account_views
-from aimux.control.dashboard.page import ask, away, edited, every, form, go, if_known, render, segment, told
+from aimux.control.dashboard.page import (
+    after_refusal,
+    ask,
+    away,
+    edited,
+    every,
+    form,
+    go,
+    if_known,
+    render,
+    segment,
+    told,
+)
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
@@ -40,6 +52,9 @@ NO_LOGIN = "urn:aimux:no-login"
 
 UNSET = {"weight": "1", "priority": "0"}
 """The settings of an account that nobody changed."""
+
+KEPT = ("way", "account", "replace")
+"""What a login is for, with its settings: carried along, so that another one can be begun."""
 
 
 @routes.get("/accounts")
@@ -110,20 +125,29 @@ def _import_page(
 @routes.get("/accounts/add/{provider}")
 async def ways(request: web.Request) -> web.StreamResponse:
     """The ways in which an account of this provider can be added."""
+    return await _ways_page(request, request.query)
+
+
+async def _ways_page(request: web.Request, given: Mapping[str, str], refused: Refused | None = None) -> web.Response:
+    """`given` is what was chosen and typed so far. Secrets alone are to be given anew after a refusal."""
     name = request.match_info["provider"]
     provider = _provider(request, name)
     found = _ways(provider)
     return render(
         request,
         "account_add.html",
+        **after_refusal(refused),
         title=f"Add an account of {name}",
         provider=name,
         ways=found,
-        chosen=request.query.get("way") if request.query.get("way") in found else found[0],
+        chosen=given.get("way") if given.get("way") in found else found[0],
         titles=WAYS,
         words=provider.login_words,
-        account=request.query.get("account", "default"),
-        replace=request.query.get("replace") == "1",
+        account=given.get("account", "default"),
+        replace=given.get("replace") == "1",
+        unchecked=refused is not None and not given.get("check"),
+        unset=_typed(UNSET),
+        settings=_typed(UNSET | _settings(given)),
         groups=sorted(group["name"] for group in await every(request, "/groups")),
     )
 
@@ -134,10 +158,13 @@ async def add(request: web.Request) -> web.StreamResponse:
     given, provider = await form(request), request.match_info["provider"]
     body: dict[str, Any] = {"provider": provider, "name": given.get("account", "") or "default"}
     body |= {name: given[name].strip() for name in ("api_key", "setup_token", "file") if given.get(name, "").strip()}
-    if len(body) != 3:
-        raise Refused(422, "nothing", "There is no key, no token and no file.", remedy="give one of them")
     body |= {name: True for name in ("replace", "check") if given.get(name)}
-    account = await ask(request, "POST", "/accounts", body)
+    try:
+        if not body.keys() & {"api_key", "setup_token", "file"}:
+            raise Refused(422, "nothing", "There is no key, no token and no file.", remedy="give one of them")
+        account = await ask(request, "POST", "/accounts", body)
+    except Refused as refused:
+        return await _ways_page(request, given, refused)
     return await _added(request, account, given, "was added")
 
 
@@ -146,17 +173,23 @@ async def login(request: web.Request) -> web.StreamResponse:
     """Begin a login: the vendor's page opens, or a code is shown."""
     given, provider = await form(request), request.match_info["provider"]
     body: dict[str, Any] = {"account": given.get("account", "") or None, "replace": bool(given.get("replace"))}
-    flow = "device" if given.get("flow") == "device" else "authorize"
-    started = await ask(request, "POST", f"/oauth/{segment(provider)}/{flow}", body)
+    flow = "device" if given.get("way") == "device" else "authorize"
+    try:
+        started = await ask(request, "POST", f"/oauth/{segment(provider)}/{flow}", body)
+    except Refused as refused:
+        return await _ways_page(request, given, refused)
     return _login_page(request, flow, started, given)
 
 
 @routes.post("/accounts/exchange/{provider}")
 async def exchange(request: web.Request) -> web.StreamResponse:
-    """The code that the person pasted."""
+    """The code that the person pasted. A wrong one ends the login: another one can be begun where it was."""
     given, provider = await form(request), request.match_info["provider"]
     body = {"code": given.get("code", "").strip(), "state": given.get("state", "")}
-    account = await ask(request, "POST", f"/oauth/{segment(provider)}/exchange", body)
+    try:
+        account = await ask(request, "POST", f"/oauth/{segment(provider)}/exchange", body)
+    except Refused as refused:
+        return await _ways_page(request, given, refused)
     return await _added(request, account, given, "is logged in")
 
 
@@ -164,7 +197,10 @@ async def exchange(request: web.Request) -> web.StreamResponse:
 async def device(request: web.Request) -> web.StreamResponse:
     """Whether the person has confirmed."""
     given, provider = await form(request), request.match_info["provider"]
-    state = await ask(request, "POST", f"/oauth/{segment(provider)}/device/poll", {"id": given.get("id", "")})
+    try:
+        state = await ask(request, "POST", f"/oauth/{segment(provider)}/device/poll", {"id": given.get("id", "")})
+    except Refused as refused:
+        return await _ways_page(request, given, refused)
     if state["account"]:
         return await _added(request, state["account"], given, "is logged in")
     started = {name: given.get(name, "") for name in ("id", "user_code", "verification_url", "interval")}
@@ -185,20 +221,37 @@ def _login_page(
         flow=flow,
         words=_provider(request, provider).login_words,
         started=started,
-        settings=_settings(given),
+        kept={name: value for name, value in given.items() if name in KEPT} | _settings(given),
         notices=[{"level": "", "text": text}] if text else [],
     )
 
 
 @routes.get("/accounts/{provider}/{name}")
 async def account(request: web.Request) -> web.StreamResponse:
+    return await _account(request)
+
+
+async def _account(
+    request: web.Request, refused: Refused | None = None, filled: Mapping[str, str] | None = None
+) -> web.Response:
+    """Its page. After a refusal it says why, and the form has what was typed into it."""
     (row,) = account_views.rows([await ask(request, "GET", _path(request.match_info))])
     usage, groups = await asyncio.gather(
         if_known(ask(request, "GET", "/usage", by="day", since="14d", account=row["id"])), every(request, "/groups")
     )
     names = sorted({group["name"] for group in groups} | {*row["groups"]})
-    notices = away(request)
-    return render(request, "account.html", title=row["id"], account=row, usage=usage, groups=names, notices=notices)
+    settings = {"weight": f"{row['weight']:g}", "priority": row["priority"], "groups": row["groups"]}
+    return render(
+        request,
+        "account.html",
+        **{"notices": away(request)} | after_refusal(refused),
+        title=row["id"],
+        account=row,
+        usage=usage,
+        groups=names,
+        settings=settings if filled is None else _typed(filled),
+        filled=filled,
+    )
 
 
 @routes.post("/accounts/{provider}/{name}/{action}")
@@ -224,13 +277,24 @@ async def act(request: web.Request) -> web.StreamResponse:
             await ask(request, "DELETE", path)
             return go(request, "accounts", f"{name} was removed.")
     except Refused as refused:
+        if action == "change":
+            return await _account(request, refused, given)
         return go(request, back, told(refused), "bad")
     raise web.HTTPNotFound
 
 
+def _typed(given: Mapping[str, str]) -> dict[str, Any]:
+    """What a form says of whom an account serves, to be shown again."""
+    return {name: given.get(name, "") for name in UNSET} | {"groups": _groups(given)}
+
+
+def _groups(given: Mapping[str, str]) -> list[str]:
+    return [name.removeprefix("group:") for name in given if name.startswith("group:")]
+
+
 def _change(given: Mapping[str, str]) -> dict[str, Any]:
     """What was typed; the API reports what is not a number."""
-    body: dict[str, Any] = {"groups": [name.removeprefix("group:") for name in given if name.startswith("group:")]}
+    body: dict[str, Any] = {"groups": _groups(given)}
     for field, read in (("weight", float), ("priority", int)):
         text = given.get(field, "").strip()
         try:

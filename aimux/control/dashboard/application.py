@@ -57,13 +57,11 @@ async def _policy(_request: web.Request, response: web.StreamResponse) -> None:
 
 @web.middleware
 async def _as_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refusals are shown on a page; a form goes back to the page that it was sent from."""
+    """Refusals are shown on a page."""
     await ready()
     try:
         return await handler(request)
     except Refused as refused:
-        if request.method == "POST" and CALLER in request and (back := request.query.get("back")) is not None:
-            return go(request, back.lstrip("/"), told(refused), "bad")
         if is_away(refused):
             return _no_database(request)
         problem = refused.problem

@@ -67,8 +67,11 @@ async def change(request: web.Request) -> web.StreamResponse:
     given, name = await form(request), request.match_info["name"]
     body = {"reserved": bool(given.get("reserved")), "scopes": given.get("scopes", "").split()}
     path, back = f"/groups/{segment(name)}", f"people/groups/{segment(name)}"
-    changes = await edited(request, path, given, body)
-    return await ask_and_go(request, back, f"{name} was changed.", "PATCH", path, changes)
+    try:
+        await ask(request, "PATCH", path, await edited(request, path, given, body))
+    except Refused as refused:
+        return await _group(request, name, refused, change=given)
+    return go(request, back, f"{name} was changed.")
 
 
 @routes.post("/people/groups/{name}/{action}")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from aimux.control.api.problems import Refused
 from aimux.control.dashboard import clients
 from aimux.control.dashboard.limit_forms import AMOUNTS
-from aimux.control.dashboard.page import ask, ask_and_go, form, render, segment
+from aimux.control.dashboard.page import after_refusal, ask, ask_and_go, form, render, segment
 from aimux.control.dashboard.usage import TOKENS, plot
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ LAST = 10
 
 @routes.get("/me")
 async def page(request: web.Request) -> web.StreamResponse:
+    return await _page(request, {})
+
+
+async def _page(request: web.Request, typed: Mapping[str, str], refused: Refused | None = None) -> web.Response:
+    """After a refusal it says why, and the form has what was typed into it."""
     me, serving = await asyncio.gather(ask(request, "GET", "/me"), ask(request, "GET", "/me/providers"))
     limits: Any = {"items": [], "forbidden": []}
     usage: Any = None
@@ -40,8 +46,10 @@ async def page(request: web.Request) -> web.StreamResponse:
     return render(
         request,
         "me.html",
+        **after_refusal(refused),
         title="Me",
         me=me,
+        typed=typed,
         limits=limits,
         spent=spent,
         waiting=[one for one in serving["items"] if one["status"] != "serving" and one["provider"] not in told],
@@ -69,7 +77,10 @@ async def issue(request: web.Request) -> web.StreamResponse:
     body: dict[str, Any] = {"label": given.get("label", "").strip()}
     if ttl := given.get("ttl", "").strip():
         body["ttl"] = ttl
-    issued = await ask(request, "POST", "/me/tokens", body)
+    try:
+        issued = await ask(request, "POST", "/me/tokens", body)
+    except Refused as refused:
+        return await _page(request, given, refused)
     return render(
         request,
         "welcome.html",

@@ -30,6 +30,8 @@ MAX_FILE = 256 * 1024
 MOST_PARTS = 50
 """Fields of a form with a file."""
 NOTICE = "__Host-aimux-notice"
+MOST_TOLD = 3000
+"""Characters of that cookie: browsers keep none of more than 4096, attributes included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +187,9 @@ def go(request: web.Request, path: str, told: str = "", level: str = "ok") -> we
     """To another page after a form was sent: going back or loading again sends nothing twice."""
     answer = web.Response(status=303, headers={"location": f"{root_of(request)}/{path}"})
     if told:
-        answer.set_cookie(
-            NOTICE, quote(f"{level}:{told}"), path="/", max_age=60, secure=True, httponly=True, samesite="Strict"
-        )
+        while len(value := quote(f"{level}:{told}")) > MOST_TOLD:
+            told = f"{told[: len(told) * 3 // 4]} …"
+        answer.set_cookie(NOTICE, value, path="/", max_age=60, secure=True, httponly=True, samesite="Strict")
     return answer
 
 

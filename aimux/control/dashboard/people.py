@@ -66,15 +66,30 @@ async def _there(request: web.Request, names: Iterable[str]) -> set[str]:
 
 @routes.get("/people/add")
 async def add_page(request: web.Request) -> web.StreamResponse:
-    return render(request, "user_add.html", title="Add a user", roles=ROLES, groups=await every(request, "/groups"))
+    return await _add_page(request, {})
+
+
+async def _add_page(request: web.Request, filled: Mapping[str, str], refused: Refused | None = None) -> web.Response:
+    return render(
+        request,
+        "user_add.html",
+        **after_refusal(refused),
+        title="Add a user",
+        roles=ROLES,
+        groups=await every(request, "/groups"),
+        fields=_about(filled),
+        filled=filled,
+    )
 
 
 @routes.post("/people/add")
 async def add(request: web.Request) -> web.StreamResponse:
     given = await form(request)
     name = given.get("name", "").strip()
-    body = {"name": name, **_about(given, await _groups(request))}
-    await ask(request, "POST", "/users", body)
+    try:
+        await ask(request, "POST", "/users", {"name": name, **_about(given)})
+    except Refused as refused:
+        return await _add_page(request, given, refused)
     if given.get("how") == "invite":
         return await _invited(request, name)
     return await _issued(request, {"user": name, "label": "first"})
@@ -111,6 +126,7 @@ async def _user(
         roles=ROLES,
         amounts=limit_forms.AMOUNTS,
         forbidden=limit_forms.FORBIDDEN,
+        fields=_about(filled["change"]) if "change" in filled else found,
         tokens_limits=await limit_forms.limits_of_tokens(request, tokens),
         filled=filled,
     )
@@ -119,9 +135,12 @@ async def _user(
 @routes.post("/people/users/{name}")
 async def change(request: web.Request) -> web.StreamResponse:
     given, name = await form(request), request.match_info["name"]
-    path, about = f"/users/{segment(name)}", _about(given, await _groups(request))
-    changes = await edited(request, path, given, about)
-    return await ask_and_go(request, f"people/users/{segment(name)}", f"{name} was changed.", "PATCH", path, changes)
+    path = f"/users/{segment(name)}"
+    try:
+        await ask(request, "PATCH", path, await edited(request, path, given, _about(given)))
+    except Refused as refused:
+        return await _user(request, name, refused, change=given)
+    return go(request, f"people/users/{segment(name)}", f"{name} was changed.")
 
 
 @routes.post("/people/users/{name}/{action}")
@@ -141,7 +160,10 @@ async def act(request: web.Request) -> web.StreamResponse:
                 body["ttl"] = ttl
             if scopes := given.get("scopes", "").split():
                 body["scopes"] = scopes
-            return await _issued(request, body)
+            try:
+                return await _issued(request, body)
+            except Refused as refused:
+                return await _user(request, name, refused, token=given)
         case "invite":
             return await _invited(request, name)
         case "limits" | "grant":
@@ -171,16 +193,12 @@ async def token(request: web.Request) -> web.StreamResponse:
 # --- what they share -------------------------------------------------------------------------------------------------
 
 
-async def _groups(request: web.Request) -> list[str]:
-    """The ticked groups: a form has each field once, so every group is a field of its own."""
-    return [name.removeprefix("group:") for name in await form(request) if name.startswith("group:")]
-
-
-def _about(given: Mapping[str, str], groups: list[str]) -> dict[str, Any]:
+def _about(given: Mapping[str, str]) -> dict[str, Any]:
+    """What a form says of a user. It has each field once, so every group is a field of its own."""
     return {
         "email": given.get("email", "").strip() or None,
         "role": given.get("role", "member"),
-        "groups": groups,
+        "groups": [name.removeprefix("group:") for name in given if name.startswith("group:")],
         "scopes": given.get("scopes", "").split(),
     }
 

@@ -27,6 +27,7 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
+_MOMENT = Markup(" data-moment")
 _REORDERS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -170,9 +171,9 @@ def parsed(value: Any) -> datetime | None:
 
 
 def moment(value: Any) -> Markup:
-    """An absolute time, in UTC; the browser shows it in its own zone on hover."""
+    """An absolute time, in UTC, which a script puts into the reader's own zone."""
     when = parsed(value)
-    return Markup("–") if when is None else _time(when, f"{when.astimezone(UTC):%Y-%m-%d %H:%M}")
+    return Markup("–") if when is None else _time(when, f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC", _MOMENT)
 
 
 def zoned(value: Any) -> Markup:
@@ -221,8 +222,8 @@ def _told(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)
 
 
-def _time(when: datetime, told: str) -> Markup:
+def _time(when: datetime, told: str, mark: str = "") -> Markup:
     utc = when.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", escape(told)
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", mark, escape(told)
     )

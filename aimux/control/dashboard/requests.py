@@ -38,11 +38,18 @@ FILTERS = ("user", "group", "model", "account", "provider", "status")
 
 @routes.get("/requests")
 async def page(request: web.Request) -> web.StreamResponse:
-    if wanted := request.query.get("id", "").strip():
-        return go(request, f"requests/{segment(wanted)}")
     asked = request.query
-    filters = {name: asked[name].strip() for name in (*FILTERS, "failed") if asked.get(name, "").strip()}
+    filters = {name: asked[name].strip() for name in (*FILTERS, "until", "failed") if asked.get(name, "").strip()}
     notices: list[dict[str, str]] = []
+    if wanted := asked.get("id", "").strip():
+        try:
+            await ask(request, "GET", f"/requests/{segment(wanted)}")
+        except Refused as refused:
+            if refused.problem.status not in {404, 422}:
+                raise
+            notices.append({"level": "bad", "text": told(refused)})
+        else:
+            return go(request, f"requests/{segment(wanted)}")
     found: Any = {"items": [], "next": None}
     try:
         found = await ask(request, "GET", "/requests", limit=100, since="90d", after=asked.get("after"), **filters)
@@ -58,6 +65,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         requests=found["items"],
         filters=filters,
         names=FILTERS,
+        wanted=wanted,
         older=older,
         notices=notices,
     )

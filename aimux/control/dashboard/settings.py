@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from aimux.control.dashboard.page import ask, go, render
+from aimux.control.api.problems import Refused
+from aimux.control.dashboard.page import after_refusal, ask, go, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,11 @@ LONGEST = 200
 
 @routes.get("/settings")
 async def page(request: web.Request) -> web.StreamResponse:
+    return await _page(request)
+
+
+async def _page(request: web.Request, refused: Refused | None = None) -> web.Response:
+    """After a refusal it says why."""
     config, plugins, system, audit = await asyncio.gather(
         ask(request, "GET", "/config"),
         ask(request, "GET", "/plugins"),
@@ -34,6 +40,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     return render(
         request,
         "settings.html",
+        **after_refusal(refused),
         title="Settings",
         config=config,
         plugins=plugins["items"],
@@ -68,7 +75,10 @@ def _value(value: Any) -> str:
 @routes.post("/settings/reload")
 async def reload(request: web.Request) -> web.StreamResponse:
     """Read the configuration again. If something is wrong with it, that is shown and the old one stays in effect."""
-    done = await ask(request, "POST", "/reload")
+    try:
+        done = await ask(request, "POST", "/reload")
+    except Refused as refused:
+        return await _page(request, refused)
     text = "The configuration was read again, and is in effect."
     if later := done["after_restart"]:
         text += f" After a restart only: {', '.join(later)}."

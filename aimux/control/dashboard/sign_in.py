@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from aimux.control.api.problems import Refused
-from aimux.control.dashboard.page import SESSION, address_of, dashboard_of, form, go, render, session_of
+from aimux.control.dashboard.page import SESSION, address_of, after_refusal, dashboard_of, form, go, render, session_of
 from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE
 from aimux.control.middlewares.callers import look
 from aimux.control.principal import refuse_signed
@@ -29,8 +29,7 @@ routes = web.RouteTableDef()
 async def page(request: web.Request) -> web.StreamResponse:
     code = request.query.get("code")
     if code is None:
-        to, unsafe = _wanted(request.query.get("to", "")), _unsafe(request)
-        return render(request, "sign_in.html", title="Sign in", user=None, code=None, to=to, unsafe=unsafe)
+        return _sign_in_page(request, request.query.get("to", ""))
     # Opening the link does not sign in yet: a chat's preview must not use it up.
     user = await links.user_of(dashboard_of(request).database, code)
     if user is None:
@@ -42,6 +41,19 @@ async def page(request: web.Request) -> web.StreamResponse:
         )
     return render(
         request, "sign_in.html", title="Sign in", user=user or "an administrator", code=code, unsafe=_unsafe(request)
+    )
+
+
+def _sign_in_page(request: web.Request, to: str, refused: Refused | None = None) -> web.Response:
+    return render(
+        request,
+        "sign_in.html",
+        **after_refusal(refused),
+        title="Sign in",
+        user=None,
+        code=None,
+        to=_wanted(to),
+        unsafe=_unsafe(request),
     )
 
 
@@ -58,7 +70,10 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
                 remedy="ask for another one: aimux dashboard",
             )
     else:
-        found = await _by_secret(request, given.get("token", "").strip())
+        try:
+            found = await _by_secret(request, given.get("token", "").strip())
+        except Refused as refused:
+            return _sign_in_page(request, given.get("to", ""), refused)
     return await _welcome(request, *found, _wanted(given.get("to", "")))
 
 

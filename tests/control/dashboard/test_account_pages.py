@@ -42,9 +42,8 @@ def test_an_account_is_given_to_a_group(visitor: Visitor, site: Site, script: bo
     send(page, "Save")
     assert "weight" in page.locator(".note.bad").inner_text()
     assert site.api("GET", f"/accounts/claude/{name}")["groups"] == []
-    page.get_by_text("Change it").click()
     page.get_by_label("Weight").fill("2")
-    page.get_by_label(group).check()
+    expect(page.get_by_label(group)).to_be_checked()
     send(page, "Save")
     assert f"serves {group} alone" in visit.notice
     assert site.api("GET", f"/accounts/claude/{name}")["weight"] == 2

@@ -143,3 +143,12 @@ def test_a_grant_that_is_none_is_told_beside_its_form(
     expect(page.locator("select[name=limit]")).to_have_value(limit)
     expect(page.get_by_label("How much more")).to_have_value(amount)
     expect(page.get_by_label("Until the end of")).to_have_value(tomorrow)
+
+
+def test_a_limit_of_nothing_is_not_said_to_be_free_again(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "nil"})
+    site.api("PUT", "/limits/user/nil", {"cost_per_day": 0})
+    limits = visitor("viewer").go("people/users/nil").locator(".limits")
+    expect(limits).to_contain_text("$0.00 of $0.00: nothing is allowed")
+    expect(limits).not_to_contain_text("free again")
+    site.api("DELETE", "/users/nil")

@@ -55,6 +55,7 @@ def test_a_token_is_revoked(visitor: Visitor, site: Site) -> None:
     assert site.message(token) == 200
     visit = visitor("admin")
     page = visit.go("people/users/margaret")
+    page.on("dialog", lambda dialog: dialog.accept())
     send(page, "Revoke")
     assert "refused from now on" in visit.notice
     assert site.message(token) == 401
@@ -135,6 +136,7 @@ def test_a_person_sees_what_is_their_own(visitor: Visitor, site: Site) -> None:
     assert site.message(token) == 200
     page.get_by_role("link", name="To my page").click()
     expect(page.get_by_text("my laptop")).to_be_visible()
+    page.on("dialog", lambda dialog: dialog.accept())
     send(page, "Revoke")
     assert "refused from now on" in visit.notice
     assert site.message(token) == 401

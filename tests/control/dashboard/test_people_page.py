@@ -123,3 +123,9 @@ def test_all_of_a_short_list_can_be_sorted(visitor: Visitor, seven: Site) -> Non
     page = visitor("viewer").go("people")
     page.locator("#users").get_by_role("button", name="Name").click()
     _has(page, "vic", "max", "fred", "emma", "emil", "dora", "ada")
+
+
+def test_a_user_who_is_called_by_their_address_is_named_once(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "eve@example.org", "email": "eve@example.org"})
+    expect(visitor("viewer").go("people?q=eve@").get_by_text("eve@example.org", exact=True)).to_have_count(1)
+    site.api("DELETE", "/users/eve@example.org")

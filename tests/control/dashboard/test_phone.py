@@ -84,3 +84,38 @@ def test_tables_can_still_be_sorted(visitor: Visitor, site: Site) -> None:
     page.locator("#users").get_by_role("button", name="Name").click()
     assert names.all_inner_texts() == sorted(names.all_inner_texts(), reverse=True)
     assert page.locator("#users").get_by_role("columnheader", name="Role").is_visible()
+
+
+TABLET = {"viewport": {"width": 768, "height": 900}}
+
+
+def test_on_a_tablet_what_to_set_in_a_client_is_read_as_it_stands(visitor: Visitor) -> None:
+    page = visitor("admin", **TABLET).go("me")
+    assert page.evaluate("[...document.querySelectorAll('pre')].filter(box => box.scrollWidth > box.clientWidth)") == []
+
+
+def test_on_a_tablet_it_is_seen_that_a_group_has_its_accounts_for_itself(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/groups", {"name": "set-apart-from-all-the-others", "reserved": True})
+    page = visitor("admin", **TABLET).go("people")
+    told = page.get_by_text("its accounts serve nobody else")
+    box, cell = told.bounding_box(), page.get_by_role("rowheader", name="set-apart").bounding_box()
+    assert box is not None and cell is not None
+    assert box["x"] + box["width"] <= cell["x"] + cell["width"]
+    site.api("DELETE", "/groups/set-apart-from-all-the-others")
+
+
+def test_that_a_table_goes_on_beside_the_page_is_seen(visitor: Visitor, site: Site) -> None:
+    """A shadow at the edge, which is gone at its end."""
+    page = visitor("admin", **TABLET).go("people")
+    box = page.locator(".scroll", has=page.locator("#users"))
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    edge = {"x": 0, "y": 0, "width": 8, "height": 5}
+
+    def right_edge() -> bytes:
+        at = box.bounding_box()
+        assert at is not None
+        return page.screenshot(clip={**edge, "x": at["x"] + at["width"] - 8, "y": at["y"] + 2})
+
+    before = right_edge()
+    box.evaluate("box => { box.scrollLeft = box.scrollWidth }")
+    assert right_edge() != before

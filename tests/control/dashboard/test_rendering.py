@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import unquote
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from markupsafe import escape
 
-from aimux.control.dashboard.page import shown
+from aimux.control.dashboard.page import MOST_TOLD, NOTICE, go, shown
 from aimux.control.dashboard.rendering import (
     ago,
     amount,
@@ -99,10 +101,19 @@ def test_times_are_told_from_here_and_are_exact_on_hover() -> None:
     assert ">in 2 d<" in until(now + 2 * 86400 + 5)
     assert ago(None) == "never"
     assert moment("2026-11-26T08:00:00Z") == (
-        '<time datetime="2026-11-26T08:00:00Z" title="2026-11-26 08:00:00 UTC">2026-11-26 08:00</time>'
+        '<time datetime="2026-11-26T08:00:00Z" title="2026-11-26 08:00:00 UTC" data-moment>2026-11-26 08:00 UTC</time>'
     )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", 5000 * "["])
 def test_a_form_that_says_nothing_readable_of_its_page_says_nothing(text: str) -> None:
     assert shown({"shown": text}) == {}
+
+
+@pytest.mark.parametrize("text", ["a" * 10_000, "→" * 10_000, "short", ""], ids=["long", "wide", "short", "none"])
+def test_what_is_told_on_the_next_page_fits_a_cookie(text: str) -> None:
+    answer = go(make_mocked_request("POST", "/dashboard/people"), "people", text)
+    told = answer.cookies[NOTICE].value if text else ""
+    assert len(told) <= MOST_TOLD
+    assert text.startswith(unquote(told).removeprefix("ok:").rstrip(" …"))
+    assert not text or unquote(told).startswith(f"ok:{text[:200]}")

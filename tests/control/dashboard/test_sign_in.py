@@ -247,3 +247,15 @@ def test_a_member_forges_no_form_of_an_admin(visitor: Visitor, site: Site) -> No
         assert answer.status == 403, action
     assert site.api("GET", "/users/max")["role"] == "member"
     assert "evil" not in [user["name"] for user in site.api("GET", "/users")["items"]]
+
+
+def test_a_wrong_token_is_typed_again_where_it_was_and_leads_to_the_page_that_was_asked_for(
+    visitor: Visitor, site: Site
+) -> None:
+    page = visitor().go("requests?user=max")
+    page.get_by_label("Your aimux token").fill("aimux_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("status")).to_contain_text("aimux does not know this token")
+    page.get_by_label("Your aimux token").fill(TOKENS["viewer"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(f"{site.url}/dashboard/requests?user=max")

@@ -1,5 +1,5 @@
-// What must move: live values, sorting, tooltips, copying, a question before what can't be undone. Without this file
-// every page works, but for live values.
+// What must move: live values, sorting, tooltips, copying, the reader's own zone, a question before what can't be undone.
+// Without this file every page works, but for live values.
 "use strict";
 
 // --- live values: the server sends the parts of the page that have changed ------------------------------------------
@@ -105,6 +105,13 @@ function tips() {
 
 // --- times in the reader's own zone ----------------------------------------------------------------------------------
 
+const zone = new Intl.DateTimeFormat("en", {
+  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short",
+});
+for (const time of document.querySelectorAll("time[data-moment]")) {
+  const at = Object.fromEntries(zone.formatToParts(new Date(time.dateTime)).map(({ type, value }) => [type, value]));
+  time.textContent = `${at.year}-${at.month}-${at.day} ${at.hour}:${at.minute} ${at.timeZoneName}`;
+}
 document.addEventListener("pointerover", (event) => {
   const time = event.target.closest?.("time[datetime]");
   if (time) time.title = new Date(time.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
@@ -115,10 +122,17 @@ document.addEventListener("pointerover", (event) => {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest?.("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-  const before = button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = before; }, 1500);
+  const source = document.getElementById(button.dataset.copy);
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+  } catch {  // without TLS there is no clipboard, and somebody may have forbidden it: the selection is left to be copied
+    getSelection().selectAllChildren(source);
+    copied = document.execCommand("copy");
+  }
+  button.dataset.before ??= button.textContent;
+  button.textContent = copied ? "Copied" : "Selected: copy it by the keyboard";
+  setTimeout(() => { button.textContent = button.dataset.before; }, 1500);
 });
 
 document.addEventListener("change", (event) => {
@@ -141,7 +155,22 @@ function poll(form) {
   }, Math.max(1, Number(form.dataset.poll) || 5) * 1000);
 }
 
-// Long work: the button says what is under way, and is not pressed twice.
+// What can't be undone is asked about first, and nothing is sent twice: a second click would issue another token, of which
+// the answer to the first would never be seen.
+const sent = new WeakSet();
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (sent.has(form) || (form.dataset.ask && !confirm(form.dataset.ask))) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    return;
+  }
+  sent.add(form);
+  setTimeout(() => sent.delete(form), 5000);  // whoever has stopped it may try again
+});
+
+// Long work: the button says what is under way.
 document.addEventListener("submit", (event) => {
   const text = event.target.dataset.busy ?? event.submitter?.dataset.busy;
   const button = event.submitter ?? event.target.querySelector("button");
@@ -151,6 +180,7 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => { button.disabled = true; button.textContent = text; });  // after the form was read
 });
 addEventListener("pageshow", () => {  // back again, from the browser's memory
+  for (const form of document.forms) sent.delete(form);
   for (const button of document.querySelectorAll("[aria-busy]")) {
     button.removeAttribute("aria-busy");
     button.disabled = false;
