@@ -48,8 +48,11 @@ def is_id(text: str) -> bool:
 
 
 def members(*names: str) -> re.Pattern[bytes]:
-    """For `ids_in_body`: finds the members of these names anywhere in a body."""
-    return re.compile(rb'"(?:%b)"\s*:\s*' % b"|".join(re.escape(name.encode()) for name in names))
+    """For `ids_in_body`: finds the members of these names anywhere in a body, each with its name."""
+    begin = re.escape(
+        "".join(sorted({name[0] for name in names})).encode()
+    )  # most texts are told from it: 0.6 of the time
+    return re.compile(rb'"(?=[%b])(%b)"\s*:\s*' % (begin, b"|".join(re.escape(name.encode()) for name in names)))
 
 
 def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:
@@ -57,36 +60,38 @@ def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:
 
     Raises TooManyReferences.
     """
-    found: dict[str, None] = {}
-    for value in values_in_body(body, wanted):
-        named = value if isinstance(value, list) else [value]
-        ids = [one.get("id") if isinstance(one, dict) else one for one in named]
-        found.update(dict.fromkeys(one for one in ids if isinstance(one, str) and 0 < len(one) <= 128))
-    return tuple(found)
+    return tuple({one: None for _, value in values_in_body(body, wanted) for one in ids_of(value)})
 
 
-def values_in_body(body: Body, wanted: re.Pattern[bytes]) -> list[Any]:
-    """The short texts, the objects and the lists that a JSON body has in the `wanted` members.
+def ids_of(value: Any) -> list[str]:
+    """What may be ids in a member's value."""
+    named = value if isinstance(value, list) else [value]
+    ids = [one.get("id") if isinstance(one, dict) else one for one in named]
+    return [one for one in ids if isinstance(one, str) and 0 < len(one) <= 128]
 
-    It is searched, not parsed: 50 µs for 50 kB. Letters that are escaped in it are read like others. Raises
-    TooManyReferences.
+
+def values_in_body(body: Body, wanted: re.Pattern[bytes]) -> list[tuple[str, Any]]:
+    """The short texts, the objects and the lists that a JSON body has in the `wanted` members, with their names.
+
+    It is searched, not parsed: 90 µs for 60 kB of prose, 170 for as much code. Letters that are escaped in it are read
+    like others. Raises TooManyReferences.
     """
     data = body.decoded()
     if data is None:
         data = body.raw  # what it says of its coding is not true, and some servers don't look at that
     if b"\\u00" in data:
         data = _ESCAPED.sub(lambda escape: bytes.fromhex(escape[1].decode()), data)
-    found: list[Any] = []
+    found: list[tuple[str, Any]] = []
     text, parsed = "", 0
     for number, match in enumerate(wanted.finditer(data)):
-        at = match.end()
+        name, at = match[1].decode(), match.end()
         if plain := _TEXT.match(data, at):
-            found.append(plain[1].decode())
+            found.append((name, plain[1].decode()))
         elif data[at : at + 1] in {b"[", b"{"}:
             text = text or data.decode("latin-1")  # a character for each byte
             try:
                 value, end = _decoder.raw_decode(text, at)
-                found.append(value)
+                found.append((name, value))
             except (ValueError, RecursionError):
                 end = len(text)
             parsed += end - at

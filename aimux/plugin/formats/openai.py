@@ -21,7 +21,7 @@ from aimux.plugin.formats.openai_usage import BEGINS, told_over
 from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, named_model, plain_path
-from aimux.plugin.stored import EVERYBODYS, Lists, ids_in_body, ids_in_path, is_id, members, values_in_body
+from aimux.plugin.stored import EVERYBODYS, Lists, ids_in_path, ids_of, is_id, members, values_in_body
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
 from aimux.plugin.unnamed_answers import UnnamedAnswer
@@ -69,7 +69,10 @@ _KEYS = (
 )
 """Their answers hold a key of the account, for a browser or a phone; the last one is Mistral's."""
 _NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
+_MAY_REFER = ("voice", "video", "consent", "source", "session_id", "credential_id")
+"""What may be the id of something stored, and is another word or somebody else's id more often."""
 _REFERENCES = members(
+    *_MAY_REFER,
     "previous_response_id",
     "conversation",
     "container",
@@ -97,8 +100,6 @@ _REFERENCES = members(
 _ITEM = re.compile(
     rb'"item_reference"\s*,\s*"id"\s*:\s*"([^"\\]{1,128})"|"id"\s*:\s*"([^"\\]{1,128})"\s*,\s*"type"\s*:\s*"item_reference"'
 )
-_MAY_REFER = members("voice", "video", "consent", "source", "session_id", "credential_id")
-"""What may be the id of something stored, and is another word or somebody else's id more often."""
 _RUNS = re.compile(r"(?:/v1)*/evals/[^/]+/runs", re.IGNORECASE)
 _OF_EVERYBODY = ("responses", "stored_completions")
 _OWN_PATH = re.compile(r"(?:.*/v1)?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
@@ -286,21 +287,26 @@ def stored(request: RequestHead, status: int, headers: Headers) -> Meter | None:
 
 def refers_to(request: RequestHead, body: Body) -> tuple[str, ...]:
     """`Provider.refers_to`: in the path, and the body's `previous_response_id`, `file_id`s and the like."""
-    return ids_in_path(request.path) + ids_in_body(body, _REFERENCES) + _by_content(request, body)
+    return ids_in_path(request.path) + _by_member(request, body) + _by_content(body)
 
 
-def _by_content(request: RequestHead, body: Body) -> tuple[str, ...]:
-    """Voices, films and so on, what a run of an eval goes through, and of the items of earlier answers that a request
-    names instead of repeating them (as Vercel's AI SDK does) one: there may be a thousand, all from one account."""
-    named = [one for one in ids_in_body(body, _MAY_REFER) if is_id(one)]
-    if request.method == "POST" and _RUNS.fullmatch(plain_path(request.path)):
-        for source in values_in_body(body, _MAY_REFER):
-            if isinstance(source, dict) and source.get("type") in _OF_EVERYBODY:
-                named.append(EVERYBODYS)
+def _by_member(request: RequestHead, body: Body) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    runs = request.method == "POST" and _RUNS.fullmatch(plain_path(request.path)) is not None
+    for name, value in values_in_body(body, _REFERENCES):
+        ids = ids_of(value)
+        found.update(dict.fromkeys(filter(is_id, ids) if name in _MAY_REFER else ids))
+        if runs and name == "source" and isinstance(value, dict) and value.get("type") in _OF_EVERYBODY:
+            found[EVERYBODYS] = None
+    return tuple(found)
+
+
+def _by_content(body: Body) -> tuple[str, ...]:
+    """Of the items of earlier answers that a request names instead of repeating them (as Vercel's AI SDK does) one:
+    there may be a thousand, all from one account."""
     data = body.raw if not body.encoding else body.decoded() or b""
-    if b'"item_reference"' in data and (item := _ITEM.search(data)):
-        named.append((item[1] or item[2]).decode("ascii", "replace"))
-    return tuple(named)
+    item = _ITEM.search(data) if b'"item_reference"' in data else None
+    return ((item[1] or item[2]).decode("ascii", "replace"),) if item else ()
 
 
 def lists(request: RequestHead) -> Lists:
