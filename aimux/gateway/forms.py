@@ -55,7 +55,8 @@ _ALONE = re.compile(rb"\n\r?\n[ \t]*+([a-z][\w-]{1,127})[ \t]*\r?\n--", re.ASCII
 
 
 def is_form(headers: Headers) -> bool:
-    return headers.get(CONTENT_TYPE, "")[:10].lower() == "multipart/"
+    """Whether any server may take the body for one: some read the last of two types."""
+    return any("multipart/" in one.lower() for one in headers.getall(CONTENT_TYPE, ()))
 
 
 class Form(Skimmed):

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from aimux.plugin.reading import plain_path
+
 if TYPE_CHECKING:
     from aimux.plugin.body import Body
     from aimux.plugin.types import RequestHead
@@ -108,7 +110,7 @@ Lists = Literal["nothing", "own", "refused"]
 
 def lists(request: RequestHead) -> Lists:
     """`Provider.lists`: a GET that names nothing, unless it is for models. What belongs to one thing is its owner's."""
-    path = request.path.rstrip("/")
+    path = plain_path(request.path)  # an id behind a semicolon is none to a server that reads no further
     if request.method != "GET" or "/models" in path or ids_in_path(path):
         return "nothing"
     return "own"

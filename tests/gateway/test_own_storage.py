@@ -167,6 +167,14 @@ async def test_nor_is_it_what_a_form_has_as_a_field(
         assert status_of(await aimux.send(request("/plain/v1/chat", body=raw, token=token, headers=fields))) == status
 
 
+@pytest.mark.parametrize("others", ["Content-Type: application/json\r\n{}", "{}Content-Type: text/plain\r\n"])
+async def test_whichever_of_its_types_a_server_reads(start: Start, vendor: Vendor, others: str) -> None:
+    aimux = await start(users=USERS)
+    raw = f"--XyZ\r\nContent-Disposition: form-data; name=file_id\r\n\r\n{await upload(aimux)}\r\n--XyZ--\r\n".encode()
+    fields = others.format("Content-Type: Multipart/form-data; boundary=XyZ\r\n")
+    assert status_of(await aimux.send(request("/plain/v1/chat", body=raw, token=BOB, headers=fields))) == 404
+
+
 async def test_a_form_with_more_of_them_than_can_be_looked_at_is_refused(start: Start, vendor: Vendor) -> None:
     aimux = await start(users=USERS)
     await upload(aimux)

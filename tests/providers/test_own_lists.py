@@ -39,6 +39,8 @@ def get(target: str) -> RequestHead:
         (CLAUDE, "/v1/messages/batches/"),
         (CLAUDE, "/v1/skills?source=custom"),
         (CLAUDE, "/v1/sessions"),
+        (CLAUDE, "/v1/files;file_011CNha8iC"),
+        (CHATGPT, "/v1//files;x=1;file-abc123/"),
         (CHATGPT, "/v1/files?limit=5"),
         (CHATGPT, "/files"),
         (CHATGPT, "/v1/batches"),
@@ -72,6 +74,7 @@ def test_and_these_are_none(provider: Provider, path: str) -> None:
 @pytest.mark.parametrize("provider", [CHATGPT, OTHERS])
 def test_stored_chat_completions_are_not_listed(provider: Provider) -> None:
     assert provider.lists(get("/v1/chat/completions?limit=2")) == "refused"
+    assert provider.lists(get("/v1/chat/%63ompletions;chatcmpl-12AB/")) == "refused"
 
 
 @pytest.mark.parametrize(

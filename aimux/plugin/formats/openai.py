@@ -311,7 +311,7 @@ def _by_content(body: Body) -> tuple[str, ...]:
 
 def lists(request: RequestHead) -> Lists:
     """`Provider.lists`. Nobody knows whose a stored chat completion is: its answer does not say that it is stored."""
-    if request.method == "GET" and request.path.rstrip("/").endswith("/completions"):
+    if request.method == "GET" and plain_path(request.path).endswith("/completions"):
         return "refused"
     return stored_lists(request)
 
