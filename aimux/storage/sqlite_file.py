@@ -30,8 +30,16 @@ _NO_ROOM = {
     # The index beside the file, which processes share, can't be made.
     sqlite3.SQLITE_IOERR_SHMOPEN,
     sqlite3.SQLITE_IOERR_SHMSIZE,
-    sqlite3.SQLITE_IOERR_SHMMAP,
 }
+_NOT_LOCAL = {
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_PROTOCOL,
+}
+"""Locks, or memory that is shared by way of a file, are not to be had: so it is on many a network's file system, and on
+what a virtual machine passes on of its host's."""
 _READ_ONLY = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_PERM,
@@ -233,6 +241,9 @@ def damaged(path: Path, how: str) -> StorageError:
 def explain(path: Path, error: BaseException) -> StorageError:
     """Words for one of SQLite's errors."""
     code = getattr(error, "sqlite_errorcode", 0)
+    if code in _NOT_LOCAL:
+        remedy = "let state_dir be on a local disk, or set database.url (PostgreSQL)"
+        return Unusable(f"{path} is on a file system without the locks and shared memory that it needs", remedy=remedy)
     code = sqlite3.SQLITE_FULL if code in _NO_ROOM else code & 0xFF  # the rest of the code is detail
     match code, _obstacle(path) if code in _READ_ONLY else 0:
         case _, errno.EROFS:

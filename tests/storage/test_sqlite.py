@@ -240,6 +240,24 @@ async def test_a_process_without_file_descriptors_says_so(tmp_path: Path) -> Non
     assert "no file descriptors left: raise LimitNOFILE=" in told
 
 
+@pytest.mark.parametrize(
+    "code", [sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_LOCK, sqlite3.SQLITE_PROTOCOL], ids=str
+)
+def test_a_file_system_without_locks_or_shared_memory_is_no_full_disk(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a network's, or what a virtual machine has of its host's: to free space there helps nobody."""
+
+    def refuse(*_: object, **__: object) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr(sqlite_file, "connect", refuse)
+    with pytest.raises(Unusable, match=r"without the locks and shared memory .*: let state_dir be on a local disk"):
+        sqlite_file.try_to_write(tmp_path / "aimux.db")
+
+
 async def test_on_a_full_disk_it_is_read_and_says_what_it_can_t_do(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
