@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,35 @@ async def test_what_takes_a_restart_is_named_and_stays(start: Start, name: str) 
     assert not other.exists()
     assert DOCUMENTED is not None
     assert f"`{name}`" in DOCUMENTED[1]
+
+
+async def test_what_takes_no_restart_is_taken(start: Start) -> None:
+    aimux = await start()
+    app, file = aimux.app, aimux.folder / "config.json"
+    assert not app.control.metrics_public, "the control plane is made by now"
+    changes = {
+        "metrics": {"per_user": True},
+        "metrics_public": True,
+        "notices": {"webhooks": [{"url": "https://example.com/hook"}]},
+        "limits": {"fair_share": True, "time_zone": "Asia/Tokyo"},
+        "ledger": {"keep_requests": "3d"},
+        "prices": {"some-model": {"input": 1}},
+        "connect_timeout": "7s",
+        "stream_idle_timeout": "8s",
+        "log_level": "debug",
+    }
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    assert await app.reload()
+    assert app.metrics.per_user
+    assert app.control.metrics_public
+    assert [hook.url.get_secret_value() for hook in app.notices.settings.webhooks] == ["https://example.com/hook"]
+    assert app.fair.on
+    assert str(app.metering.calendar.zone) == "Asia/Tokyo"
+    assert app.metering.ledger.keep == 3 * 86400
+    assert app.metering.prices.configured_kinds("some-model")
+    assert (app.gateway.pool.connect_timeout, app.gateway.pool.idle_timeout) == (7, 8)
+    assert app.config.log_level == "debug"
+    assert logging.getLogger().level == logging.DEBUG
 
 
 async def test_a_file_that_was_emptied_leaves_the_users_as_they_are(start: Start) -> None:
