@@ -214,7 +214,14 @@ def copy(path: Path, target: Path) -> None:
         try:
             os.fchmod(fd, 0o600)  # one that lies there may be open to others
             with contextlib.closing(connect(path)) as source, contextlib.closing(connect(part)) as sink:
-                source.backup(sink, pages=1024, sleep=0)
+                # Reading holds this one state: without it the copy begins anew each time that somebody has written, so
+                # that a large one never ends, and waits for ever where somebody has locked the file.
+                try:
+                    source.execute("BEGIN")
+                    source.execute("SELECT 1 FROM sqlite_master").fetchone()
+                except sqlite3.Error as error:
+                    raise explain(path, error) from None
+                source.backup(sink)
                 sink.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
             os.fsync(fd)
         finally:

@@ -419,6 +419,41 @@ async def test_a_copy_is_whole_while_it_is_written_to(written: Path) -> None:
     assert target.read_bytes()[18:20] == b"\1\1", "in WAL mode it could not be read where nothing may be written"
 
 
+async def test_a_large_copy_ends_although_somebody_writes_all_the_time(written: Path) -> None:
+    with contextlib.closing(sqlite3.connect(written)) as connection:
+        connection.execute("CREATE TABLE large AS SELECT zeroblob(50000000) AS content")
+    copied = threading.Event()
+
+    def write() -> None:
+        with contextlib.closing(sqlite3.connect(written, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            while not copied.is_set():
+                connection.execute("UPDATE meta SET value = value || 'x' WHERE key = '000'")
+
+    def copy() -> None:
+        try:
+            sqlite_file.copy(written, written.with_name("copy"))
+        finally:
+            copied.set()
+
+    writing, copying = (asyncio.create_task(asyncio.to_thread(work)) for work in (write, copy))
+    try:
+        async with asyncio.timeout(30):
+            await asyncio.shield(copying)
+    finally:
+        copied.set()  # without a writer it ends in any case
+        await asyncio.gather(writing, copying)
+
+
+async def test_a_copy_of_one_that_is_locked_says_so(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1})
+    with contextlib.closing(sqlite3.connect(written, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("UPDATE meta SET value = ''")
+        with pytest.raises(StorageError, match=rf"^{written} is locked by another program: end it"):
+            await asyncio.to_thread(sqlite_file.copy, written, written.with_name("copy"))
+
+
 async def test_a_copy_that_has_no_room_leaves_nothing_behind(written: Path, small_disk: Path) -> None:
     (small_disk / "filler").write_bytes(bytes(1 << 19))
     with contextlib.closing(sqlite3.connect(written)) as connection:
