@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 
 import pytest
+from sqlalchemy import select
 
 from aimux.metering.calendar import Calendar
 from aimux.metering.reports import Reports
@@ -14,6 +15,7 @@ from aimux.metering.spans import Span
 from aimux.metering.windows import SAMPLE_EVERY, Sampler, compare
 from aimux.plugin.types import Credential, LimitWindow
 from aimux.storage import Database
+from aimux.storage.schema.ledger import account_windows, requests, usage_conversations
 
 from .conftest import Make
 from .support import HOUR, NOON, record, settled
@@ -126,3 +128,17 @@ async def test_windows_that_stand_still_are_sampled_once(database: Database) -> 
     account.limits = {"7d": LimitWindow("7d", 0.6, NOON + HOUR)}
     assert await sampler.sample(AT + 10) == 0, "not so often"
     assert await sampler.sample(AT + 11 * SAMPLE_EVERY) == 1
+
+
+async def test_samples_and_sums_of_conversations_are_kept_as_long_as_requests(database: Database, make: Make) -> None:
+    ledger = make(keep=5 * HOUR)
+    for hours in (-9, -2):
+        ledger.record(record(NOON + hours * HOUR, conversation=f"begun {hours}"))
+    await settled(ledger)
+    await sampled(database, [(-9, 0.1, None), (-2, 0.2, None)])
+    await ledger.upkeep(AT)
+    async with database.read() as connection:
+        for column in (requests.c.conversation, usage_conversations.c.conversation, account_windows.c.used):
+            left = (await connection.execute(select(column))).scalars().all()
+            assert left in (["begun -2"], [0.2]), column
+    await ledger.close()
