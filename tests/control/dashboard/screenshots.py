@@ -88,7 +88,7 @@ def _shoot(context: BrowserContext, url: str, file: Path) -> None:
         page.get_by_role("link", name="Why").first.click()
     page.screenshot(path=file, clip={"x": 0, "y": 0, "width": page.viewport_size["width"], "height": HEIGHT})  # type: ignore[index]
     page.close()
-    Image.open(file).quantize(64).save(file, optimize=True)
+    Image.open(file).quantize(256).save(file, optimize=True)
 
 
 if __name__ == "__main__":
