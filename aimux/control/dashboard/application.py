@@ -70,6 +70,11 @@ async def _as_pages(request: web.Request, handler: Handler) -> web.StreamRespons
         return _no_database(request)
     except web.HTTPNotFound:
         return render(request, "problem.html", 404, title="No such page", problem=None, text="There is no such page.")
+    except web.HTTPMethodNotAllowed as error:  # an address that a refused form had led to, loaded anew
+        text = "A form was sent to this address, and it shows nothing by itself."
+        answer = render(request, "problem.html", 405, title="No such page", problem=None, text=text)
+        answer.headers["allow"] = error.headers["allow"]
+        return answer
 
 
 def _no_database(request: web.Request) -> web.Response:

@@ -239,3 +239,11 @@ def test_however_much_is_wrong_is_told(visitor: Visitor, site: Site) -> None:
     send(page, "Reload the configuration")
     assert "a-setting-that-nobody-knows-000" in visit.notice
     site.live.config.write_text(before)
+
+
+def test_an_address_that_forms_are_sent_to_says_so_on_a_page(visitor: Visitor) -> None:
+    """A browser that is started again loads it, for one."""
+    page = visitor("admin").go("people/users/max/limits")
+    expect(page.get_by_text("A form was sent to this address")).to_be_visible()
+    page.get_by_role("link", name="Back to the first page").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Now")
