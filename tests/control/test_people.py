@@ -38,6 +38,15 @@ async def test_a_user_is_added_given_a_token_and_may_call(aimux: Aimux) -> None:
     assert issued["token"] not in aimux.log
 
 
+async def test_a_token_that_only_asks_the_api_has_been_used_too(aimux: Aimux) -> None:
+    await aimux.post("/users", {"name": "ann", "role": "viewer"}, expect=201)
+    token = (await aimux.post("/tokens", {"user": "ann"}, expect=201))["token"]
+    assert (await aimux.send("GET", "/usage", headers=bearer(token)))[0] == 200
+    [listed] = (await aimux.get("/tokens?user=ann"))["items"]
+    assert listed["used_at"] is not None
+    assert listed["used_from"] == "127.0.0.1"
+
+
 async def test_users_are_changed_and_removed(aimux: Aimux) -> None:
     await aimux.post("/users", {"name": "ann", "email": "a@b.c"}, expect=201)
     token = (await aimux.post("/tokens", {"user": "ann"}, expect=201))["token"]

@@ -43,7 +43,9 @@ async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse
         record.bytes_in = request.content.total_bytes
         record.duration = time.perf_counter() - started
         proxies = control_of(request).gateway.setup.authentication.proxies
-        record.sender = Sender(address=proxies.address(request.headers, ends(request)[0]))
-        principal = request.get(PRINCIPAL)
-        record.user = principal.name if principal is not None else ""
+        address = proxies.address(request.headers, ends(request)[0])
+        if (principal := request.get(PRINCIPAL)) is not None:
+            record.user, record.sender = principal.name, Sender(token=principal.token_id, address=address)
+        else:
+            record.sender = Sender(address=address)
         control_of(request).gateway.finished(record)
