@@ -79,6 +79,20 @@ async def test_csv_is_for_who_accepts_it(start: Start) -> None:
         assert first["time"] == "2026-11-26T12:00:00Z"
 
 
+@pytest.mark.parametrize("path", ["/usage?by=conversation", "/usage?by=user", "/requests?failed=false"])
+async def test_a_page_of_csv_leads_to_the_next_one(start: Start, path: str) -> None:
+    aimux = await filled(start, [record(user=name, conversation=name) for name in ("ann", "b&b <c>", "d")])
+    query, seen = f"{path}&{SPAN}&limit=2".partition("?")[2], []
+    while query:
+        url = f"{path.partition('?')[0]}?{query}"
+        status, headers, text = await aimux.send("GET", url, headers={"accept": "text/csv"})
+        assert status == 200, text
+        seen += [len(list(csv.DictReader(io.StringIO(text))))]
+        link = headers.get("link", "")
+        query = link.removeprefix("<?").removesuffix('>; rel="next"')
+    assert seen == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [

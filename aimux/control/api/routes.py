@@ -62,7 +62,7 @@ def _handler(operation: Operation) -> Handler:
         if isinstance(result, Page):
             return web.Response(body=result.html, status=result.status, content_type="text/html", charset="utf-8")
         if isinstance(result, Tabular) and _prefers_csv(request):
-            return web.Response(text=result.csv(), content_type=CSV, charset="utf-8")
+            return _csv(request, result)
         return _json(result.model_dump_json(), operation.status)
 
     return handle
@@ -77,6 +77,14 @@ def _prefers_csv(request: web.Request) -> bool:
         weights.setdefault(kind, float(weight) if _WEIGHT.fullmatch(weight) else 1.0)
     wanted = {kind: weight for kind, weight in weights.items() if kind in {CSV, "application/json"} and weight}
     return max(wanted, key=lambda kind: wanted[kind], default="") == CSV
+
+
+def _csv(request: web.Request, table: Tabular) -> web.Response:
+    """A table has no place for `next`, so that a header leads to the following page (RFC 8288)."""
+    following: str | None = getattr(table, "next", None)
+    query = request.rel_url.update_query(after=following).raw_query_string if following is not None else ""
+    headers = {"link": f'<?{query}>; rel="next"'} if query else None
+    return web.Response(text=table.csv(), content_type=CSV, charset="utf-8", headers=headers)
 
 
 def _json(text: str, status: int = 200) -> web.Response:
