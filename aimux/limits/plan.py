@@ -20,7 +20,7 @@ from aimux.limits.sharing import FairShare
 from aimux.plugin.types import LimitWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from aimux.accounts.selection import Strategy
     from aimux.plugin.settings import AccountSettings
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window of every account: its length in seconds, and what it holds."""
+    """A window of every subscription: its length in seconds, and what it holds."""
 
     name: str
     seconds: float
@@ -119,8 +119,10 @@ def replay(
     strategy: Strategy,
     fair_share: bool = False,
     weights: Mapping[str, float] = MappingProxyType({}),
+    keys: Container[str] = (),
 ) -> Plan:
-    """`requests` in the order of time. `weights`: of the fair shares of users for whom it is not 1."""
+    """`requests` in the order of time. `weights`: of the fair shares of users for whom it is not 1. `keys`: accounts
+    that are API keys, which have no windows."""
     plan, fair = Plan(), FairShare(on=fair_share)
     vendors: dict[str, _Vendor] = {}
     dirty: list[Slot] = []
@@ -130,7 +132,7 @@ def replay(
         account.quota.listeners.append(slot.touch)
         slot.accounts.append(account)
         plan.accounts.append(Outcome(name))
-        vendors[name] = _Vendor(slot, windows, plan.accounts[-1])
+        vendors[name] = _Vendor(slot, () if name in keys else windows, plan.accounts[-1])
     talks = Conversations()
     running: list[tuple[float, int, str, str, float]] = []
     waiting: list[tuple[float, int, Asked, bool]] = []

@@ -57,6 +57,8 @@ class Question(BaseModel):
     since: int
     accounts: dict[str, dict[str, AccountSettings]]
     """The settings of every provider's accounts, and of those that the configuration names."""
+    keys: dict[str, set[str]]
+    """Which of them are API keys."""
     strategies: dict[str, str]
     counts: dict[str, int] = {}
     windows: dict[str, float] = {}
@@ -90,7 +92,7 @@ class Planned(BaseModel):
 
 
 class Forecast(BaseModel):
-    """`unknown`: providers that had requests, and of whose windows nothing is known yet."""
+    """`unknown`: providers whose subscriptions had requests, and of whose windows nothing is known yet."""
 
     plans: list[Planned]
     unknown: list[str]
@@ -129,14 +131,17 @@ async def answer(question: Question) -> Forecast:
             if not requests:
                 continue
             windows = await _windows(database, reports, provider, span, question.windows)
-            if not windows:
+            served = await _served(reports, provider, span, await _renamed(database, provider, settings))
+            keys = question.keys[provider].intersection(served)
+            chosen = _accounts(served, keys, settings, question.counts.get(provider))
+            if served and keys.issuperset(served):  # another account would be a key, too
+                keys, windows = set(chosen), []
+            elif not windows:
                 unknown.append(provider)
                 continue
-            served = await _served(reports, provider, span, await _renamed(database, provider, settings))
-            chosen = _accounts(served, settings, question.counts.get(provider))
             strategy: Strategy = question.strategies[provider]  # type: ignore[assignment]
             fair, weights = question.fair_share, question.weights
-            plan = replay(requests, chosen, windows, strategy=strategy, fair_share=fair, weights=weights)
+            plan = replay(requests, chosen, windows, strategy=strategy, fair_share=fair, weights=weights, keys=keys)
             plans.append(_told(provider, plan, windows))
         return Forecast(plans=plans, unknown=unknown)
     finally:
@@ -176,9 +181,12 @@ async def _served(reports: Reports, provider: str, span: Span, renamed: Mapping[
     return sorted({renamed.get(name, name) for name in names})
 
 
-def _accounts(served: list[str], settings: dict[str, AccountSettings], count: int | None) -> dict[str, AccountSettings]:
-    """Those that served, or so many of them and of new ones."""
-    names = served
+def _accounts(
+    served: list[str], keys: Container[str], settings: dict[str, AccountSettings], count: int | None
+) -> dict[str, AccountSettings]:
+    """Those that served, or so many of them and of new ones. API keys are the first to be left out: what is asked is
+    how many subscriptions it takes."""
+    names = served = sorted(served, key=lambda name: (name in keys, name))
     if count is not None:
         names = [*served[:count], *(f"new-{number}" for number in range(1, count - len(served) + 1))]
     return {name: settings.get(name, AccountSettings()) for name in names}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aimux.metering.record import OWN_LOGIN
+from aimux.metering.record import OWN_LOGIN, RequestRecord
 from tests.control.conftest import Aimux, Start
 from tests.control.metered import ANN, filled
 from tests.metering.support import record
@@ -48,6 +48,43 @@ async def test_what_a_user_sent_with_an_own_login_is_no_account_s(start: Start) 
     aimux = await filled(start, [told, own])
     (plan,) = (await aimux.get(f"/plan?{SINCE}&window=5h=10"))["items"]
     assert (plan["requests"], [account["account"] for account in plan["accounts"]]) == (1, ["default"])
+
+
+KEY = {"claude": {"api_key": "sk-ant-api03-" + "k" * 40}}
+
+
+def spent(*accounts: str) -> list[RequestRecord]:
+    """Of a request of 3 $ each, ten minutes apart."""
+    return [
+        record(
+            time=1_795_694_400 + number * 600,
+            account=account,
+            conversation=f"talk-{number}",
+            usage={"input_tokens": 1_000_000},
+        )
+        for number, account in enumerate(accounts)
+    ]
+
+
+async def test_an_api_key_has_no_windows(start: Start) -> None:
+    """It takes what a subscription has no room for, and is left out first."""
+    aimux = await filled(start, spent(*["api-key", "default"] * 6), providers=KEY)
+    (both,) = (await aimux.get(f"/plan?{SINCE}&window=5h=10"))["items"]
+    assert [(one["account"], list(one["fullest"])) for one in both["accounts"]] == [
+        ("default", ["5h"]),
+        ("api-key", []),
+    ]
+    assert both["refused"] == 0
+    (one,) = (await aimux.get(f"/plan?{SINCE}&window=5h=10&accounts=claude=1"))["items"]
+    assert ([account["account"] for account in one["accounts"]], one["refused"]) == (["default"], 8)
+
+
+async def test_keys_alone_are_planned_without_a_window(start: Start) -> None:
+    aimux = await filled(start, spent(*["api-key"] * 6), providers=KEY)
+    answer = await aimux.get(f"/plan?{SINCE}&accounts=claude=2")
+    (plan,) = answer["items"]
+    assert (answer["unknown"], plan["held"], plan["refused"]) == ([], {}, 0)
+    assert [(one["account"], one["requests"]) for one in plan["accounts"]] == [("api-key", 3), ("new-1", 3)]
 
 
 async def test_an_account_that_was_renamed_is_one(start: Start) -> None:

@@ -121,6 +121,10 @@ async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
             name: dict(pool.provider.settings.accounts) | {a.name: a.settings for a in pool.accounts.values()}
             for name, pool in parts.pools.items()
         },
+        keys={
+            name: {account.name for account in pool.accounts.values() if account.kind == "api_key"}
+            for name, pool in parts.pools.items()
+        },
         strategies={name: query.strategy or settings.strategy for name, settings in providers.items()},
         counts=counts,
         windows={name: float(dollars) for name, dollars in _pairs(query.window)},
