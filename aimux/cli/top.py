@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 EVERY = 1.0
-BAR = 20
+BAR, SHORTEST = 20, 5
 ROWS = 30
 
 
@@ -84,7 +85,9 @@ async def _keys() -> AsyncIterator[asyncio.Event]:
     loop = asyncio.get_running_loop()
 
     def pressed() -> None:
-        if sys.stdin.read(1) in {"q", "Q", ""}:
+        # All that is there: Python's own buffer would keep what was typed along with a key until the next one.
+        keys = os.read(fd, 1024)
+        if not keys or b"q" in keys.lower():
             ended.set()
 
     tty.setcbreak(fd)
@@ -100,7 +103,7 @@ def shown(
     live: Mapping[str, Any], accounts: list[Any], height: int | None = None, width: int | None = None
 ) -> RenderableType:
     """What is on the screen, or on one of so many lines: requests and accounts have half of it each, and what the other
-    does not need. On one of so few columns that names would be cut, bars are shorter."""
+    does not need. On one of so few columns that names would be cut, bars are shorter or left out, the client too."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -108,26 +111,46 @@ def shown(
     items = live["items"]
     rates = f"{live['tokens_per_second']:g} tokens/s · {live['requests_per_minute']:g} requests/min"
     head = Text(f"{live['running']} running · {rates}")
-    running = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for name in ("USER", "MODEL", "ACCOUNT", "CLIENT", "FOR", ""):
-        running.add_column(name, justify="right" if name == "FOR" else "left")
     bar = _room(accounts, width)
     lines = [row for account in accounts for row in _of_account(account, items, Text, bar)]
     of_requests, of_accounts = _fitting(live["running"], len(lines), height)
-    for item in items[:of_requests]:
-        account = f"{item['provider']}/{item['account']}" if item["account"] else item["provider"]
-        cells = [Text(visible(text) or "–") for text in (item["user"], item["model"], account, item["client"])]
-        running.add_row(*cells, f"{item['seconds']:.1f} s", "streams" if item["streaming"] else "waits")
+    rows = [_of_request(item) for item in items[:of_requests]]
+    names = _names(rows, width)
+    running = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for name in names:
+        running.add_column(name.upper(), justify="right" if name == "for" else "left", no_wrap=name == "for")
+    for row in rows:
+        running.add_row(*[Text(row[name]) for name in names])
     if live["running"] > of_requests:
         running.add_row(f"{live['running'] - len(items[:of_requests])} more")
     windows = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ACCOUNT", "STATE", "IN FLIGHT", "WINDOW", "", "USED"):
-        windows.add_column(name, justify="right" if name in {"IN FLIGHT", "USED"} else "left")
-    for row in lines[:of_accounts]:
-        windows.add_row(*row)
+    columns = ["account", "state", "in flight", "window", *([""] if bar else []), "used"]
+    for name in columns:
+        windows.add_column(name.upper(), justify="right" if name in {"in flight", "used"} else "left", no_wrap=name == "used")
+    for line in lines[:of_accounts]:
+        windows.add_row(*line)
     if len(lines) > of_accounts:
         windows.add_row(f"{sum(bool(row[0]) for row in lines[of_accounts:])} more")
     return Group(head, Text(), running, Text(), windows)
+
+
+def _of_request(item: Mapping[str, Any]) -> dict[str, str]:
+    """Its cells by column. The last column, which needs no heading, has what it does."""
+    account = f"{item['provider']}/{item['account']}" if item["account"] else item["provider"]
+    named = {"user": item["user"], "model": item["model"], "account": account, "client": item["client"]}
+    cells = {name: visible(text) or "–" for name, text in named.items()}
+    return cells | {"for": f"{item['seconds']:.1f} s", "": "streams" if item["streaming"] else "waits"}
+
+
+def _names(rows: list[dict[str, str]], width: int | None) -> list[str]:
+    """The columns that there is room for: whose request it is, which model and account it has, and for how long come
+    first."""
+    names = ["user", "model", "account", "client", "for", ""]
+    for least in ("client", ""):
+        needed = sum(max(len(name), *(len(row[name]) for row in rows)) if rows else len(name) for name in names)
+        if width is not None and needed + 2 * (len(names) - 1) > width:
+            names.remove(least)
+    return names
 
 
 def _fitting(running: int, lines: int, height: int | None) -> tuple[int, int]:
@@ -141,13 +164,14 @@ def _fitting(running: int, lines: int, height: int | None) -> tuple[int, int]:
 
 
 def _room(accounts: list[Any], width: int | None) -> int:
-    """How long bars may be, beside the other columns and what is between them."""
+    """How long bars may be, beside the other columns and what is between them; 0: there is no room for any."""
     if width is None or not accounts:
         return BAR
     names = max(len(f"{account['provider']}/{account['name']}") for account in accounts)
     states = max(len(account["status"]) for account in accounts)
     windows = max([len("window"), *[len(window["name"]) for account in accounts for window in account["limits"]]])
-    return max(5, min(BAR, width - names - states - len("in flight") - windows - len("100 %") - 5 * 2))
+    room = width - names - states - len("in flight") - windows - len("100 %") - 5 * 2
+    return min(BAR, room) if room >= SHORTEST else 0
 
 
 def _of_account(
@@ -168,4 +192,5 @@ def _of_account(
 def _bar(used: float, text: Callable[[str, str], Any], length: int) -> list[Any]:
     filled = round(length * min(1.0, max(0.0, used)))
     style = "red" if used >= 0.95 else "yellow" if used >= 0.8 else "green"
-    return [text("█" * filled + "░" * (length - filled), style), f"{used * 100:.0f} %"]
+    bar = [text("█" * filled + "░" * (length - filled), style)] if length else []
+    return [*bar, f"{used * 100:.0f} %"]

@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -103,6 +104,21 @@ def test_names_are_whole_where_there_is_little_room() -> None:
         assert len(half[1]) == bar
 
 
+def test_on_a_narrow_terminal_the_client_is_left_out_first() -> None:
+    item = {"user": "ann", "model": "claude-opus-4-5", "provider": "claude", "account": "two", "client": "claude-cli/2"}
+    items = [{**item, "seconds": 123.25, "streaming": True}]
+    live = {"running": 1, "items": items, "tokens_per_second": 0, "requests_per_minute": 0}
+    for columns, cells in (
+        (80, ["ann", "claude-opus-4-5", "claude/two", "claude-cli/2", "123.2 s", "streams"]),
+        (60, ["ann", "claude-opus-4-5", "claude/two", "123.2 s", "streams"]),
+        (50, ["ann", "claude-opus-4-5", "claude/two", "123.2 s"]),
+        (40, ["ann", "claude-opus-…", "claude/two", "123.2 s"]),
+    ):
+        out = io.StringIO()
+        Console(file=out, width=columns, highlight=False).print(shown(live, [], width=columns))
+        assert re.split(" {2,}", out.getvalue().splitlines()[3].strip()) == cells, columns
+
+
 def test_in_a_pipe_it_is_shown_once(served: Commands) -> None:
     text = served("top").stdout
     assert "0 running" in text
@@ -129,7 +145,7 @@ def test_without_a_server_there_is_nothing_to_show(tmp_path: Path) -> None:
         assert "No server is running" in aimux("top", expect=1).stderr
 
 
-@pytest.mark.parametrize("key", [b"q", b"\x03"], ids=["q", "Ctrl-C"])
+@pytest.mark.parametrize("key", [b"q", b"\x03", b"\x1b[Aq"], ids=["q", "Ctrl-C", "others with it"])
 def test_it_ends_by_a_key_and_leaves_the_terminal_as_it_was(served: Commands, key: bytes) -> None:
     ours, theirs = pty.openpty()
     usual = {name: os.environ[name] for name in USUAL if name in os.environ}
