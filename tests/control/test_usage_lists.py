@@ -7,6 +7,7 @@ import io
 import json
 from base64 import urlsafe_b64encode
 
+import aiohttp
 import pytest
 
 from tests.control.conftest import Aimux, Start
@@ -91,6 +92,18 @@ async def test_a_page_of_csv_leads_to_the_next_one(start: Start, path: str) -> N
         link = headers.get("link", "")
         query = link.removeprefix("<?").removesuffix('>; rel="next"')
     assert seen == [2, 1]
+
+
+async def test_the_dashboard_s_csv_has_all_of_the_table(start: Start) -> None:
+    aimux = await filled(start, [record(user=f"user-{number}") for number in range(1001)])
+    code = (await aimux.post("/sign-in-links", {}, expect=201))["path"].partition("code=")[2]
+    page = f"{aimux.url}/dashboard"
+    async with aiohttp.ClientSession() as browser:
+        async with browser.post(f"{page}/sign-in", data={"code": code}, allow_redirects=False) as signed_in:
+            cookie = signed_in.headers["set-cookie"].partition(";")[0]
+        async with browser.get(f"{page}/usage.csv?since=2026-11-20", headers={"cookie": cookie}) as answer:
+            rows = list(csv.DictReader(io.StringIO(await answer.text())))
+    assert len({row["user"] for row in rows}) == 1001
 
 
 @pytest.mark.parametrize(

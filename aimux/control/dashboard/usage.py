@@ -104,6 +104,7 @@ async def csv(request: web.Request) -> web.StreamResponse:
     """The table as a file."""
     query = {name: request.query[name] for name in ("by", *FILTERS) if request.query.get(name)}
     query |= span_of(request.query).times
+    query["limit"] = "10000"
     usage = await run(control_of(request).api, request[CALLER], "GET", f"/usage?{urlencode(query)}")
     assert isinstance(usage, Tabular)
     name = f"usage-by-{query.get('by', 'user')}.csv"
