@@ -233,7 +233,7 @@ def refused(refusal: Refusal, now: float, zone: tzinfo, request: RequestHead) ->
         return RateLimited(message, request, retry_after=refusal.free_at - now)
     if limit.period == "minute":
         wait = max(1, math.ceil(refusal.free_at - now))
-        what = "tokens" if limit.unit is Unit.TOKENS else "requests"
+        what = ("token" if limit.unit is Unit.TOKENS else "request") + ("" if standing.amount == 1 else "s")
         message = f"{whose} may use {standing.amount:,.0f} {what}{scope} a minute; try again in {wait} s."
         return RateLimited(message, request, retry_after=wait)
     message = (

@@ -14,10 +14,11 @@ import pytest
 from multidict import CIMultiDict
 
 from aimux.gateway.epoch import Admitted
-from aimux.gateway.limiting import Limiting
+from aimux.gateway.limiting import Limiting, refused
 from aimux.limits import Limits, Policy, Who
 from aimux.limits.history import History, Use
-from aimux.limits.rules import EVERYBODY, Rule
+from aimux.limits.leases import Refusal, Standing
+from aimux.limits.rules import EVERYBODY, Owner, Rule
 from aimux.limits.sharing import FairShare
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
@@ -103,6 +104,20 @@ async def test_one_who_has_no_limit_is_not_counted(start: Start, upstream: Upstr
     assert status_of(await aimux.send(request())) == 429
     assert status_of(await aimux.send(request(token=TOKEN + "2"))) == 200
     assert len(aimux.app.gateway.limiting.limits) == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "amount", "words"),
+    [
+        ("requests_per_minute", 1, "1 request a minute"),
+        ("requests_per_minute", 2, "2 requests a minute"),
+        ("tokens_per_minute", 50_000, "50,000 tokens a minute"),
+    ],
+)
+def test_a_rate_in_words(limit: str, amount: float, words: str) -> None:
+    standing = Standing(limit, Owner("user", "ann"), "", amount, amount, None)
+    error = refused(Refusal(standing, 1012.5), 1000.0, UTC, RequestHead("POST", "/v1/messages", CIMultiDict()))
+    assert error.message == f"You may use {words}; try again in 13 s."
 
 
 async def test_what_consumes_nothing_is_not_refused(start: Start, upstream: Upstream) -> None:
