@@ -126,7 +126,8 @@ def shown(
     windows = Table(box=None, pad_edge=False, header_style="bold")
     columns = ["account", "state", "in flight", "window", *([""] if bar else []), "used"]
     for name in columns:
-        windows.add_column(name.upper(), justify="right" if name in {"in flight", "used"} else "left", no_wrap=name == "used")
+        right = name in {"in flight", "used"}
+        windows.add_column(name.upper(), justify="right" if right else "left", no_wrap=name == "used")
     for line in lines[:of_accounts]:
         windows.add_row(*line)
     if len(lines) > of_accounts:

@@ -96,12 +96,12 @@ def test_names_are_whole_where_there_is_little_room() -> None:
     accounts: list[Any] = [
         {"provider": "claude", "name": "researchers", "status": "healthy", "in_flight": 0, "limits": windows}
     ]
-    for columns, bar in ((200, 20), (80, 20), (64, 9), (60, 5)):
+    for columns, bar in ((200, 20), (80, 20), (64, 9), (60, 5), (55, 0)):
         out = io.StringIO()
         Console(file=out, width=columns, highlight=False).print(shown(live, accounts, width=columns))
         full, half = [line.split() for line in out.getvalue().splitlines()[-2:]]
-        assert full == ["claude/researchers", "healthy", "0", "5h", "█" * bar, "100", "%"]
-        assert len(half[1]) == bar
+        assert full == ["claude/researchers", "healthy", "0", "5h", *(["█" * bar] if bar else []), "100", "%"]
+        assert half[1:] == [*(["█" * (bar // 2) + "░" * (bar - bar // 2)] if bar else []), "50", "%"]
 
 
 def test_on_a_narrow_terminal_the_client_is_left_out_first() -> None:
