@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aimux.front.answer import Answer
+from aimux.people import Role
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.provider import ErrorAnswer
 from aimux.relay.errors import Stopped
@@ -89,8 +90,9 @@ def _cut(message: str) -> GatewayError:
 def own_lines(call: Call, attempt: Attempt) -> list[bytes]:
     """The header lines that aimux adds to every relayed answer."""
     lines = [b"x-request-id: %b" % call.record.request_id.encode()]
-    user = call.admitted.caller.user
-    if user is not None and user.pin_accounts:
+    access = call.admitted.caller.access
+    # A token with scopes is for what they say, and has no role.
+    if access is not None and (access.user.pin_accounts or (access.user.role is Role.ADMIN and not access.scopes)):
         lines.append(b"x-aimux-account: %b" % attempt.account.name.encode())
         lines.append(b"x-aimux-attempts: %d" % call.record.attempts)
     return lines

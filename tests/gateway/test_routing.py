@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+from aimux.people import Role
+
 from .answers import OK, error, script, status_of
 from .conftest import TOKEN, Start, Upstream, request
+from .people import add
 
 
 async def test_a_conversation_stays_on_its_account(start: Start, upstream: Upstream) -> None:
@@ -20,6 +23,21 @@ async def test_a_conversation_stays_on_its_account(start: Start, upstream: Upstr
             await aimux.send(request(body=json.dumps({"messages": messages}).encode()))
     assert len(set(asked[0::3])) == len(set(asked[1::3])) == len(set(asked[2::3])) == 1
     assert len(set(asked)) > 1
+
+
+async def test_an_admin_is_told_whose_account_it_was(start: Start, upstream: Upstream) -> None:
+    """Nobody else is who may not choose one, nor is a token with scopes, which has no role."""
+    script(upstream, {"default": OK})
+    tokens = {role: f"token-of-{role}-0123456789" for role in ("admin", "viewer", "member")}
+    aimux = await start(users=[{"name": role, "token": token, "role": role} for role, token in tokens.items()])
+    answers = {role: await aimux.send(request(token=token)) for role, token in tokens.items()}
+    assert [role for role, answer in answers.items() if b"x-aimux-" in answer] == ["admin"]
+    assert b"x-aimux-account: default\r\n" in answers["admin"]
+    assert b"x-aimux-attempts: 1\r\n" in answers["admin"]
+    narrow = await add(aimux, "ada", token_scopes=("provider:plain",), role=Role.ADMIN)
+    answer = await aimux.send(request(token=narrow))
+    assert status_of(answer) == 200
+    assert b"x-aimux-" not in answer
 
 
 async def test_a_user_may_pin_an_account_only_where_allowed(start: Start, upstream: Upstream) -> None:
