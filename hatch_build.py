@@ -23,7 +23,7 @@ REMEDY = (
 )
 
 
-class WheelHook(BuildHookInterface):  # type: ignore[misc, type-arg, unused-ignore] - hatchling is not there for mypy
+class WheelHook(BuildHookInterface[Any]):
     """Puts `share/man/man1/aimux.1` into the wheel, so that `man aimux` works wherever it is installed, and into
     `share/doc/aimux` the documents that are there (aimux/documents.py).
 

@@ -64,6 +64,7 @@ HEADER = "x-simulator"
 WINDOWS = {"5h": "5h", "7d": "7d", "7d_oi": "7d_oi", "primary": "5h", "secondary": "7d"}
 CODINGS = ("gzip", "deflate", "br", "zstd")
 STATUSES = frozenset({204, 304, 301, 302, 303, 307, 308, *range(400, 600)})
+Chunk = Literal["event", "tiny", "huge", "split"]
 
 
 class UnknownScenario(ValueError):
@@ -97,7 +98,7 @@ class Scenario:
     hold: int | None = None
     stall: int | None = None
     hang: bool = False
-    chunk: Literal["event", "tiny", "huge", "split"] = "event"
+    chunk: Chunk = "event"
     chunk_size: int = 1
     encode: str | None = None
     framing: Literal["usual", "chunked", "length", "close", "http10"] = "usual"

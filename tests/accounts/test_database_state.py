@@ -218,6 +218,9 @@ async def test_while_the_server_is_away_nothing_is_forgotten(
 
 # --- merging ---------------------------------------------------------------------------------------------------------
 
+_limit: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"name": st.sampled_from("pq"), "used": st.integers(1, 9)}
+)
 _cooldown = st.fixed_dictionaries({"until": st.integers(0, 9), "since": st.just(0), "reason": st.just("")})
 _entry = st.fixed_dictionaries(
     {},
@@ -226,11 +229,9 @@ _entry = st.fixed_dictionaries(
         "parked": st.fixed_dictionaries({"reason": st.sampled_from("xy"), "fingerprint": st.just("f")}),
         "last_used": st.integers(1, 9),
         "cooldowns": st.dictionaries(st.sampled_from("mn"), _cooldown, min_size=1),
-        "limits": st.lists(
-            st.fixed_dictionaries({"name": st.sampled_from("pq"), "used": st.integers(1, 9)}),
-            unique_by=lambda limit: limit["name"],
-            min_size=1,
-        ).map(lambda limits: sorted(limits, key=lambda limit: limit["name"])),
+        "limits": st.lists(_limit, unique_by=lambda limit: limit["name"], min_size=1).map(
+            lambda limits: sorted(limits, key=lambda limit: limit["name"])
+        ),
     },
 )
 
@@ -263,6 +264,8 @@ def test_what_is_merged_keeps_its_order() -> None:
     names = ["5h", "7d", "7d_oi", "7d_opus", "primary", "secondary", "month", "overage"]
     old = [{"name": name, "used": 0.1} for name in names]
     new = [{"name": name, "used": 0.2} for name in names]
-    for base, ours, theirs in (({}, old, {}), ({}, {}, old), (old, new, old), (old, old, new), (old, new, old[1:])):
+    none: list[dict[str, object]] = []
+    cases = (none, old, none), (none, none, old), (old, new, old), (old, old, new), (old, new, old[1:])
+    for base, ours, theirs in cases:
         result = merged(*({"limits": limits} if limits else {} for limits in (base, ours, theirs)))
         assert [limit["name"] for limit in result["limits"]] == names

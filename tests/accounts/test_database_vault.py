@@ -29,7 +29,7 @@ async def database(tables_url: str, tmp_path: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def rows(database: Database) -> list[dict[str, object]]:
+async def rows(database: Database) -> list[dict[str, Any]]:
     async with database.read() as connection:
         return [dict(row) for row in (await connection.execute(credentials.select())).mappings()]
 

@@ -180,10 +180,8 @@ async def test_an_instance_whose_accounts_cannot_be_read(gateway: Restarts, stat
 
 
 async def test_what_only_a_newer_version_knows_is_kept(gateway: Restarts, state_dir: Path, clock: Clock) -> None:
-    accounts = {
-        "demo": {"a": {"disabled": True, "mood": "good"}, "b": {"mood": "bad"}},
-        "other": {"x": {"disabled": True}},
-    }
+    demo = {"a": {"disabled": True, "mood": "good"}, "b": {"mood": "bad"}}
+    accounts = {"demo": demo, "other": {"x": {"disabled": True}}}
     path = state_dir / "accounts.json"
     path.write_text(json.dumps({"version": 7, "accounts": accounts, "people": [1, 2]}))
     raw = path.read_bytes()
@@ -193,7 +191,7 @@ async def test_what_only_a_newer_version_knows_is_kept(gateway: Restarts, state_
     await pool.close()
     data = json.loads(path.read_bytes())
     assert data["people"] == [1, 2]
-    assert data["accounts"] == {**accounts, "demo": {**accounts["demo"], "c": {"disabled": True}}}
+    assert data["accounts"] == accounts | {"demo": {**demo, "c": {"disabled": True}}}
     assert path.with_name("accounts.json.other-version").read_bytes() == raw
 
 

@@ -243,8 +243,9 @@ async def talker(endpoint: Endpoint, dice: random.Random, provider: str, kind: s
                     ws.transport.abort()
         except websockets.InvalidStatus as refused:
             entry.end, entry.status = "failed", refused.response.status_code
-            entry.detail = (refused.response.body or b"").decode()[:300]
-            endpoint.ledger.received(entry, refused.response.body or b"")
+            body = bytes(refused.response.body or b"")
+            entry.detail = body.decode()[:300]
+            endpoint.ledger.received(entry, body)
         except websockets.ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd is not None else 1006
             entry.end, entry.detail = ("closed" if code in {1001, 1012} else "broken"), str(closed)

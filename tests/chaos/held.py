@@ -80,10 +80,10 @@ class Held:
             if more := more - Counter(kept):
                 left.append(f"descriptors are left open: {dict(more)}")
         for kind, count in self.of_requests.items():
-            more = count - before.kinds.get(kind, 0)
-            if more > (FEW if TIMERS.match(kind) else 1 if kind in SETUP else 0):
+            many = count - before.kinds.get(kind, 0)
+            if many > (FEW if TIMERS.match(kind) else 1 if kind in SETUP else 0):
                 of = f": {self.tasks}, before {before.tasks}" if kind == TASK else ""
-                left.append(f"{more} objects of {kind} are left{of}")
+                left.append(f"{many} objects of {kind} are left{of}")
         if self.native - before.native > MORE_NATIVE:
             left.append(f"libraries hold {self.native - before.native} bytes more")
         if self.blocks - before.blocks > MORE_BLOCKS:

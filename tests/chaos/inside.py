@@ -54,7 +54,7 @@ def forget() -> None:
     def small(maxsize: Any = 128, typed: bool = False) -> Any:
         return cache(min(maxsize, KEPT) if isinstance(maxsize, int) else maxsize, typed)
 
-    functools.lru_cache = small  # type: ignore[assignment]
+    functools.lru_cache = small
     # Only now: whoever is imported before the clock can be moved may hold on to the one that can't.
     from aimux.accounts import pool
     from aimux.http import head
@@ -62,7 +62,7 @@ def forget() -> None:
     from aimux.metering import journal
 
     keeper.LOOK_SECONDS = 0.5
-    head._REMEMBERED = KEPT
+    head._REMEMBERED = KEPT  # type: ignore[misc]
     journal.Journal.__init__.__defaults__ = (KEPT,)
     conversations = pool.Conversations  # type: ignore[attr-defined]
     pool.Conversations = lambda: conversations(KEPT)  # type: ignore[assignment, attr-defined, misc]

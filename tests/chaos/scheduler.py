@@ -11,7 +11,7 @@ from .faults import Faults
 from .ledger import Ledger
 from .world import PATIENCE
 
-Fault = Callable[[], Awaitable[None]]
+Fault = Callable[[], Awaitable[object]]
 
 
 class Scheduler:

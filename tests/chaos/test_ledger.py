@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from .endpoint import Answer
 from .judge import judge, words
 from .ledger import Entry, Ledger, leaks
 
+NONE: Mapping[str, str] = MappingProxyType({})
 SECRET = "sk-ant-oat01-simulator-0123456789abcdef0123456789abcdef"
 
 
@@ -36,11 +39,19 @@ def reply(entry: Entry) -> str:
     return spoken("Claude", f"{entry.tag} says hello")
 
 
-def judged(ledger: Ledger, body: bytes, *, whole: bool = True, stream: bool = True, **headers: str) -> Entry:
+def judged(
+    ledger: Ledger,
+    body: bytes,
+    *,
+    whole: bool = True,
+    stream: bool = True,
+    more: Mapping[str, str] = NONE,
+) -> Entry:
     """A request that was answered with this; TAG and REPLY in the body are its own."""
     with ledger.request("claude", "stream") as entry:
         body = body.replace(b"TAG", entry.tag.encode()).replace(b"REPLY", json.dumps(reply(entry)).encode()[1:-1])
-        judge(ledger, entry, Answer(200, {"x-request-id": entry.tag, **headers}, body), whole=whole, stream=stream)
+        headers = {"x-request-id": entry.tag, **more}
+        judge(ledger, entry, Answer(200, headers, body), whole=whole, stream=stream)
     return entry
 
 
@@ -88,12 +99,12 @@ def test_what_no_answer_may_be(ledger: Ledger, body: bytes, says: str) -> None:
 
 
 def test_whose_answer_it_is(ledger: Ledger) -> None:
-    judged(ledger, WHOLE, **{"x-request-id": "tag-000009-00000000"})
+    judged(ledger, WHOLE, more={"x-request-id": "tag-000009-00000000"})
     assert any("got the answer to tag-000009" in violation for violation in ledger.violations)
 
 
 def test_headers_that_stay_inside(ledger: Ledger) -> None:
-    judged(ledger, WHOLE, **{"set-cookie": "session=1"})
+    judged(ledger, WHOLE, more={"set-cookie": "session=1"})
     assert any("was shown ['set-cookie']" in violation for violation in ledger.violations)
 
 

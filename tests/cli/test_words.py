@@ -152,8 +152,8 @@ def test_accounts_are_a_table_where_it_fits(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     name, reason = "alexander.the.great@research.example.com", "its five-hour limit is used up"
     cooling = {"name": name, "status": "cooling", "until": (NOW + timedelta(minutes=48)).isoformat(), "reason": reason}
-    key = {"name": "key", "kind": "api_key", "plan": None, "expires_at": None, "renewable": False, "limits": []}
-    accounts_table([ACCOUNT, ACCOUNT | cooling, ACCOUNT | key])
+    key = {"name": "key", "kind": "api_key", "plan": None, "expires_at": None, "renewable": False}
+    accounts_table([ACCOUNT, ACCOUNT | cooling, ACCOUNT | key | {"limits": []}])
     lines = [line.rstrip() for line in plain(capsys.readouterr().out).splitlines()]
     assert max(map(len, lines)) <= columns
     assert any(f"{name}: {reason}" in line for line in lines)

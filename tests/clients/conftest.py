@@ -29,7 +29,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         config = config_of(sim, folder)
         config["users"] = []
         vendors: dict[str, Vendor] = {"claude": "anthropic", "chatgpt": "openai"}
-        kinds: dict[str, Kind] = dict.fromkeys(SEATS, "oauth") | dict.fromkeys(KEY_SEATS, "api_key")
+        kinds: dict[str, Kind] = {**dict.fromkeys(SEATS, "oauth"), **dict.fromkeys(KEY_SEATS, "api_key")}
         for name, kind in kinds.items():
             config["users"].append({"name": name, "token": token_of(name), "groups": [name]})
             for provider, vendor in vendors.items():

@@ -46,7 +46,7 @@ def _npm(folder: Path, packages: Sequence[str]) -> None:
 
 def _python(folder: Path, packages: Sequence[str]) -> None:
     venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", *packages], check=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from tests.clients.world import Ran, Seat, client, run
 
@@ -27,7 +28,7 @@ async def claude_code(
         **(environ or {}),
     }
     program = client(seat.claude, "node_modules", ".bin", "claude")
-    command = [program, "-p", *(arguments or ("say hi",))]
+    command: list[str | Path] = [program, "-p", *(arguments or ("say hi",))]
     return await run(command, seat.home, stdin=stdin, interrupt=interrupt, environ=settings)
 
 
@@ -70,7 +71,7 @@ supports_websockets = {str(websockets).lower()}
 {entry}
 """)
     program = client("codex", "node_modules", ".bin", "codex")
-    command = [program, "exec", "--skip-git-repo-check", *(arguments or ("say hi",))]
+    command: list[str | Path] = [program, "exec", "--skip-git-repo-check", *(arguments or ("say hi",))]
     settings = {**seat.world.trap.environ, **(environ or {})}
     return await run(command, seat.home, stdin=stdin, interrupt=interrupt, environ=settings)
 

@@ -11,7 +11,8 @@ from tests.clients.programs import leaks
 from tests.clients.world import Ran, Seat, run
 from tests.tools import program
 
-MESSAGE = {"model": "claude-sonnet-5", "max_tokens": 100, "messages": [{"role": "user", "content": "say hi"}]}
+SAY_HI = {"role": "user", "content": "say hi"}
+MESSAGE = {"model": "claude-sonnet-5", "max_tokens": 100, "messages": [SAY_HI]}
 SAID = "You said: “say hi”"
 KEY = "sk-ant-api03-" + "a-key-of-the-vendor-0123456789-" * 2
 LOGIN = "sk-ant-oat01-" + "a-login-of-the-vendors-own-0123456789-" * 2
@@ -53,7 +54,7 @@ async def test_a_tool_turn(seat: Seat) -> None:
     call = json.loads((await curl(seat, messages(seat), "-d", json.dumps(asked))).out)["content"][0]
     assert (call["type"], call["name"]) == ("tool_use", "Bash")
     result = {"type": "tool_result", "tool_use_id": call["id"], "content": "done"}
-    turns = [*asked["messages"], {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    turns = [SAY_HI, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
     ran = await curl(seat, messages(seat), "-d", json.dumps(asked | {"messages": turns}))
     assert json.loads(ran.out)["content"][0]["type"] == "text"
 

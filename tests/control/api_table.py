@@ -19,7 +19,7 @@ def table() -> str:
 def _row(operation: Operation) -> str:
     models = [model for model in (operation.query, operation.body) if model is not None]
     takes = ", ".join(f"`{field.alias or name}`" for model in models for name, field in model.model_fields.items())
-    gives = {NoneType: "–", Page: "a page"}.get(operation.answer, operation.answer.__name__)  # type: ignore[attr-defined]
+    gives = {NoneType: "–", Page: "a page"}.get(operation.answer, operation.answer.__name__)
     key = " (needs no key)" if operation.role is None else ""
     return f"| `{operation.method} {operation.path}` | {operation.summary}{key} | {takes or '–'} | {gives} |"
 

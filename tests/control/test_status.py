@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 
 import aiohttp
 import pytest
@@ -16,9 +17,7 @@ ELSEWHERE = {"x-forwarded-for": "203.0.113.9"}
 FOREIGN = {"origin": "https://evil.example"}
 
 
-async def get(
-    aimux: Aimux, path: str, method: str = "GET", **headers: str
-) -> tuple[int, aiohttp.typedefs.LooseHeaders, str]:
+async def get(aimux: Aimux, path: str, method: str = "GET", **headers: str) -> tuple[int, Mapping[str, str], str]:
     async with aiohttp.ClientSession() as session, session.request(method, aimux.url + path, headers=headers) as answer:
         return answer.status, answer.headers, await answer.text()
 

@@ -31,7 +31,9 @@ TOKEN = "the-token-of-the-test-of-the-image"
 
 
 def run(*command: str | Path, **options: Any) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=900, **options)
+    words = [str(word) for word in command]
+    done: subprocess.CompletedProcess[str]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
@@ -46,7 +48,7 @@ class Builder:
         self._policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
 
     def __call__(self, verb: str, *args: str | Path) -> str:
-        signed = ["--signature-policy", self._policy] if verb in {"build", "commit", "from"} else []
+        signed = ("--signature-policy", self._policy) if verb in {"build", "commit", "from"} else ()
         return run(*self._command, verb, *signed, *args)
 
 

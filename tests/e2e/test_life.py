@@ -37,7 +37,7 @@ def post(session: aiohttp.ClientSession, aimux: Aimux, *, stream: bool = False, 
     return session.post(f"{aimux.claude}/v1/messages", json=body, headers=headers(**fields))
 
 
-async def status(session: aiohttp.ClientSession, aimux: Aimux, **fields: str) -> int:
+async def status(session: aiohttp.ClientSession, aimux: Aimux, **fields: Any) -> int:
     """Of one message that is read to its end."""
     async with post(session, aimux, **fields) as answer:
         await answer.read()

@@ -206,8 +206,8 @@ async def test_while_the_database_is_away_they_serve_and_say_so(nodes: Nodes, po
         await asyncio.to_thread(postgresql.start)
     await asyncio.gather(*(node.said("is there again") for node in nodes.running))
     await nodes.api(1, "POST", "/accounts/claude/default/disable")
-    for node in range(3):
-        await nodes.eventually(node, 503)
+    for number in range(3):
+        await nodes.eventually(number, 503)
     log = json.dumps([node.output for node in nodes.running])
     assert KEY.hex() not in log
 

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import openai
@@ -141,7 +142,7 @@ async def test_paid_extra_usage_of_one_family_of_models(tmp_path: Path, http: ai
 
 async def test_long_context_that_is_forbidden(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     """In the form that each client looks for: the SDK in an error's code, Codex in an event alone."""
-    long = {"model": "gpt-5.5", "input": "many words of a long file " * 60_000, "store": False}
+    long: dict[str, Any] = {"model": "gpt-5.5", "input": "many words of a long file " * 60_000, "store": False}
     async with Simulator() as sim:
         put_account(tmp_path / "state", sim.accounts["openai-key"])
         limits = {"default": {"long_context": "forbid"}}

@@ -42,7 +42,7 @@ def _zstd() -> bytes:
     return bytes.fromhex("28b52ffd") + window + block * 20_000 + last
 
 
-BOMBS = {
+BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "gzip": ("gzip", lambda: _deflated(31)),
     "gzip in members": ("gzip", lambda: zlib.compress(MEBIBYTE, wbits=31) * 200),
     "deflate": ("deflate", lambda: _deflated(15)),

@@ -84,7 +84,7 @@ def fuzz(name: str, *words: bytes, share: int = 1) -> Callable[[Target], Callabl
             else:
                 search(name, target, inputs, share=share)
 
-        del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look for the target's parameters
+        del test.__wrapped__  # pytest would look for the target's parameters
         return test
 
     return decorate

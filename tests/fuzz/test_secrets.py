@@ -212,7 +212,8 @@ def test_a_token(data: bytes) -> None:
 def test_a_time(data: bytes) -> None:
     moment = read_time(data.decode("utf-8", "surrogateescape"))
     assert moment is None or math.isfinite(moment)
-    for like in (data.decode("latin-1"), 1, 1.8e12, None, True, [], "2026-11-21T00:00:00Z"):
+    likes: list[object] = [data.decode("latin-1"), 1, 1.8e12, None, True, [], "2026-11-21T00:00:00Z"]
+    for like in likes:
         assert read_time(write_time(1_800_000_000.0, like)) == 1_800_000_000.0
 
 

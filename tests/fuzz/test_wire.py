@@ -155,7 +155,7 @@ def test_a_request(data: bytes) -> None:
 )
 def test_a_chunked_body(data: bytes) -> None:
     """Forwarded bytes and payload don't depend on the cuts, and a client reads the payload out of the bytes."""
-    results = []
+    results: list[tuple[object, ...]] = []
     for pieces in splits(data):
         framer = Chunked()
         forwarded, payload = b"", b""

@@ -42,8 +42,9 @@ def test_a_repeated_key_and_one_in_disguise_are_seen() -> None:
 
 
 def test_of_what_is_long_the_beginning_is_kept() -> None:
+    first = {"role": "user", "content": "first"}
     body = {
-        "input": [{"role": "user", "content": "first"}, {"role": "user", "content": "x" * KEPT}, *[{"n": 1}] * 9999],
+        "input": [first, {"role": "user", "content": "x" * KEPT}, *[{"n": 1}] * 9999],
         "text": "y" * 3 * KEPT,
         "object": {"z": "z" * 3 * KEPT},
         "model": "m",
@@ -51,7 +52,7 @@ def test_of_what_is_long_the_beginning_is_kept() -> None:
     }
     for size in (SLICE, 1000, 10**9):
         made = outline(json.dumps(body).encode(), size)
-        assert made.members["input"] == body["input"][:1]
+        assert made.members["input"] == [first]
         assert made.done
         assert made.members["model"] == "m"
         assert made.members["metadata"] == {"user_id": "u"}

@@ -125,7 +125,7 @@ async def test_several_records_in_one_packet_are_one_piece_to_the_application(li
     for word in (b"one ", b"two ", b"three"):
         link.server.tls.write(word)
     packets: list[bytes] = []
-    link.client.app.data_received = packets.append  # type: ignore[method-assign]
+    link.client.app.data_received = lambda data: packets.append(data)  # type: ignore[method-assign]
     link.move()
     assert packets == [b"one two three"]
 

@@ -15,7 +15,7 @@ from aimux.http.turn import PAUSE, Turn, in_turn
 
 def turn(work: Callable[[Turn[str]], Coroutine[None, None, str]]) -> tuple[Turn[str], list[str | None]]:
     ended: list[str | None] = []
-    made = Turn(ended.append)
+    made: Turn[str] = Turn(ended.append)
     made.start(work(made))
     return made, ended
 

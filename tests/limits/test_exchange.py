@@ -20,7 +20,8 @@ from aimux.metering.rows import Row
 from aimux.storage.schema.limits import limit_shares
 from tests.limits.support import record
 
-from .nodes import ALICE, TOKENS, UTC, Node, Time, ask, exchange, requests, reserve, used, write
+from .nodes import TOKENS, UTC, Node, Time, ask, exchange, requests, reserve, used, write
+from .support import ALICE
 
 
 async def test_three_nodes_use_a_budget_up_and_no_more(node: Node) -> None:

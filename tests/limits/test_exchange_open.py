@@ -15,7 +15,8 @@ from aimux.limits.shares import LATELY_SECONDS
 from aimux.storage import StorageError
 from aimux.storage.schema.limits import limit_shares
 
-from .nodes import ALICE, Node, Time, ask, exchange, reserve, used
+from .nodes import Node, Time, ask, exchange, reserve, used
+from .support import ALICE
 
 
 async def test_what_is_open_on_one_node_counts_on_the_others(node: Node) -> None:

@@ -20,8 +20,8 @@ from aimux.metering.rows import Row
 from aimux.metering.tariff import Tariff
 from tests.waiting import until
 
-from .nodes import ALICE, UTC, Node, exchange, used, write
-from .support import record
+from .nodes import UTC, Node, exchange, used, write
+from .support import ALICE, record
 
 ASSUMED, PRICED = 40_000_000, 4_000_000
 """What 4,000 tokens cost without a known price (nanodollars), and with it."""

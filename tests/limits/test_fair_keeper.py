@@ -73,7 +73,7 @@ async def wrote(node: Node, user: str, tokens: int, ago: float, account: str = "
 
 
 async def sampled(node: Node, ago: float) -> None:
-    await Sampler(node.database, lambda: [node.account]).sample(int((time.time() - ago) * 1000))  # type: ignore[list-item]
+    await Sampler(node.database, lambda: [node.account]).sample(int((time.time() - ago) * 1000))
 
 
 async def test_who_used_the_window_is_known_after_a_restart(start: Start) -> None:

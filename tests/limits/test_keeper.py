@@ -63,7 +63,7 @@ def amounts(keeper: LimitKeeper, who: Who = ALICE) -> dict[str, float]:
 
 async def test_what_one_node_sets_holds_on_the_other_and_is_in_the_audit_log(node: Node) -> None:
     here, there = await node(), await node()
-    allowances = UserAllowances(tokens_per_day=500, models={"opus*": {"cost_per_day": 2.5}})  # type: ignore[dict-item]
+    allowances = UserAllowances(tokens_per_day=500, models={"opus*": {"cost_per_day": 2.5}})
     await stored.put(here.database, BOSS, Owner("user", "alice"), allowances)
     await until(lambda: len(amounts(there)) == 2 and len(amounts(here)) == 2)
     assert amounts(there) == {"user:alice tokens_per_day": 500, "user:alice cost_per_day": 2.5}

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from aimux.limits.history import History
 from aimux.limits.leases import LONGEST, Limits, Refusal
 from aimux.limits.rules import (
     LIMITS,
@@ -93,16 +94,30 @@ class Entry:
         return key.owner in whose and key.scope.covers(self.provider, self.model)
 
 
-class Leases(RuleBasedStateMachine):
-    whole = False
+class Ledger(History):
+    """Asked once for each budget that is new."""
 
+    def __init__(self, log: list[Entry]) -> None:
+        super().__init__()
+        self._log = log
+
+    def of(self, key: Key, start: float, *, shared: bool) -> tuple[int, int]:
+        assert not shared
+        end = bounds(LIMITS[key.limit].period, start, ZONE)[1]
+        found = [e for e in self._log if not e.open and e.concerns(key) and start <= e.time < end]
+        for entry in found:
+            entry.keys.add(key)
+        return sum(entry.amounts[LIMITS[key.limit].unit] for entry in found), 0
+
+
+class Leases(RuleBasedStateMachine):
     @initialize(policy=policies())
     def begin(self, policy: Policy) -> None:
         self.now = START
         self.policy = policy
         self.log: list[Entry] = []
         self.limits = Limits(Policy(), ZONE)
-        self.limits.adopt(policy, ZONE, self.now, self)
+        self.limits.adopt(policy, ZONE, self.now, Ledger(self.log))
 
     # --- the plain figures ----------------------------------------------------------------------------------------
 
@@ -200,7 +215,7 @@ class Leases(RuleBasedStateMachine):
     @rule(policy=policies())
     def reload(self, policy: Policy) -> None:
         self.policy = policy
-        self.limits.adopt(policy, ZONE, self.now, self)
+        self.limits.adopt(policy, ZONE, self.now, Ledger(self.log))
 
     @rule()
     def crash(self) -> None:
@@ -210,16 +225,7 @@ class Leases(RuleBasedStateMachine):
             entry.lease = None
             entry.keys = set()
         self.limits = Limits(Policy(), ZONE)
-        self.limits.adopt(self.policy, ZONE, self.now, self)
-
-    def of(self, key: Key, start: float, *, shared: bool) -> tuple[int, int]:
-        """The ledger: asked once for each budget that is new."""
-        assert not shared
-        end = bounds(LIMITS[key.limit].period, start, ZONE)[1]
-        found = [e for e in self.log if not e.open and e.concerns(key) and start <= e.time < end]
-        for entry in found:
-            entry.keys.add(key)
-        return sum(entry.amounts[LIMITS[key.limit].unit] for entry in found), 0
+        self.limits.adopt(self.policy, ZONE, self.now, Ledger(self.log))
 
     # --- what always holds ----------------------------------------------------------------------------------------
 

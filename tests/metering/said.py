@@ -23,7 +23,8 @@ def sse(*events: dict[str, Any], named: bool = True) -> bytes:
 
 START = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 9, "output_tokens": 1}}}
 DELTAS = [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in WORDS]
-END = [{"type": "message_delta", "delta": {}, "usage": {"output_tokens": 500}}, {"type": "message_stop"}]
+STOP: dict[str, Any] = {"type": "message_stop"}
+END = [{"type": "message_delta", "delta": {}, "usage": {"output_tokens": 500}}, STOP]
 MESSAGES = sse(
     START, {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, *DELTAS
 )

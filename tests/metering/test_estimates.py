@@ -21,7 +21,7 @@ from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.meters import JSONMeter, Meter
 from aimux.plugin.reading import MOST_TOKENS
 from aimux.plugin.usage import Usage
-from tests.metering.said import CHAT, DELTAS, END, MESSAGES, RESPONSES, START, TEXT, WORDS, fed, record, sse
+from tests.metering.said import CHAT, DELTAS, END, MESSAGES, RESPONSES, START, STOP, TEXT, WORDS, fed, record, sse
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_what_a_whole_answer_tells_is_taken_as_it_is() -> None:
 def test_how_long_a_token_is_is_learned_from_whole_answers_of_the_model() -> None:
     estimates = Estimates()
     tokens = TEXT // 2  # two characters each
-    end = [{"type": "message_delta", "usage": {"output_tokens": tokens}}, {"type": "message_stop"}]
+    end = {"type": "message_delta", "usage": {"output_tokens": tokens}}
     for _ in range(3):
-        estimates.usage(record(), fed(MessagesStream(), MESSAGES + sse(*end)))
+        estimates.usage(record(), fed(MessagesStream(), MESSAGES + sse(end, STOP)))
     cut = MESSAGES[: len(MESSAGES) // 2]
     usage = estimates.usage(record(error="upstream_lost"), fed(MessagesStream(), cut))
     assert usage.output_tokens == pytest.approx(tokens / 2, rel=0.05)
@@ -183,8 +183,8 @@ def test_what_goes_on_from_an_earlier_answer_teaches_nothing_of_a_question() -> 
 
 def test_server_tools_and_the_service_tier_are_read() -> None:
     told = {"output_tokens": 5, "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}
-    end = [{"type": "message_delta", "usage": told | {"service_tier": "priority"}}, {"type": "message_stop"}]
-    usage = fed(MessagesStream(), sse(START, *end)).usage
+    end = {"type": "message_delta", "usage": told | {"service_tier": "priority"}}
+    usage = fed(MessagesStream(), sse(START, end, STOP)).usage
     assert (usage.server_tools, usage.tier) == (2, "priority")
     done = {"type": "response.completed", "response": {"service_tier": "flex", "usage": {"output_tokens": 1}}}
     assert fed(ResponsesStream(), sse(done)).usage.tier == "flex"

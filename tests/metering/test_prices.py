@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -65,12 +66,13 @@ def test_no_cost_is_negative_and_none_is_taken_off_twice(
     priced: dict[str, int], missing: set[str], data: st.DataObject
 ) -> None:
     """Whatever an upstream reports, and however much of the list is missing."""
-    counts = data.draw(st.lists(st.integers(0, 10**9), min_size=7, max_size=7))
-    others = data.draw(st.fixed_dictionaries(dict.fromkeys(("seconds", "characters"), st.integers(0, 10**9))))
+    counts = data.draw(st.tuples(*[st.integers(0, 10**9)] * 7))
+    usage = Usage("m", *counts)
+    seconds, characters = data.draw(st.tuples(*[st.integers(0, 10**9)] * 2))
     rates = complete({kind: price for kind, price in priced.items() if kind not in missing})
     assert min(rates) >= 0
-    assert rates.cost(Usage("m", *counts)) >= 0
-    assert rates.cost(Usage("m", *counts, **others)) >= rates.cost(Usage("m", *counts))
+    assert rates.cost(usage) >= 0
+    assert rates.cost(dataclasses.replace(usage, seconds=seconds, characters=characters)) >= rates.cost(usage)
     without_cache = rates.cost(Usage("m", counts[0], counts[1]))
     assert rates.cost(Usage("m", counts[0], counts[1], counts[2], counts[3])) >= without_cache
 
@@ -327,7 +329,7 @@ def test_the_list_is_not_loaded_by_what_works_with_prices() -> None:
 
 
 @given(
-    kinds=st.lists(st.sampled_from([0, 1, 700, 199_999, 200_000, 200_001]), min_size=4, max_size=4),
+    kinds=st.tuples(*[st.sampled_from([0, 1, 700, 199_999, 200_000, 200_001])] * 4),
     tools=st.integers(0, 2),
     tier=st.sampled_from(["", "priority", "flex", "batch", "flex+region", "batch+region"]),
     since=st.sampled_from([-1.0, -0.001, 0.0, 1.0]),
@@ -335,12 +337,12 @@ def test_the_list_is_not_loaded_by_what_works_with_prices() -> None:
     own=st.sampled_from(["", "m", "factor"]),
     many=st.integers(1, 3),
 )
-@example(kinds=[0, 0, 0, 0], tools=1, tier="", since=0.0, known="one", own="", many=1)
-@example(kinds=[1, 1, 1, 1], tools=0, tier="", since=-0.001, known="m", own="", many=1)
-@example(kinds=[200_001, 1, 0, 0], tools=0, tier="", since=0.0, known="m", own="", many=1)
-@example(kinds=[200_000, 1, 0, 0], tools=0, tier="priority", since=0.0, known="m", own="", many=1)
+@example(kinds=(0, 0, 0, 0), tools=1, tier="", since=0.0, known="one", own="", many=1)
+@example(kinds=(1, 1, 1, 1), tools=0, tier="", since=-0.001, known="m", own="", many=1)
+@example(kinds=(200_001, 1, 0, 0), tools=0, tier="", since=0.0, known="m", own="", many=1)
+@example(kinds=(200_000, 1, 0, 0), tools=0, tier="priority", since=0.0, known="m", own="", many=1)
 def test_a_record_costs_what_its_usage_does(
-    kinds: list[int], tools: int, tier: str, since: float, known: str, own: str, many: int
+    kinds: tuple[int, int, int, int], tools: int, tier: str, since: float, known: str, own: str, many: int
 ) -> None:
     """Nearly all are worked out on a shorter way, and once."""
     rates = {"input": 2 * MILLION, "server_tools": 10**10}

@@ -125,10 +125,10 @@ async def test_a_plot_has_the_costliest_lines_and_what_is_left(
         for by, only, most in asked:
             span = Span(AT - int(50 * DAY * 1000))
             series: dict[str, dict[int, Item]] = {}
-            for (start, name), item in (await reports.series(by, span, only, bucket)).items():  # type: ignore[arg-type]
+            for (start, name), item in (await reports.series(by, span, only, bucket)).items():
                 series.setdefault(name, {})[start] = item
             order = sorted(series, key=lambda name: (-sum(item.cost for item in series[name].values()), name))
-            named, rest = await reports.lines(by, span, only, bucket, most)  # type: ignore[arg-type]
+            named, rest = await reports.lines(by, span, only, bucket, most)
             assert list(named) == order[:most]
             assert named == {name: series[name] for name in order[:most]}
             left: dict[int, Item] = {}
@@ -153,10 +153,10 @@ async def test_one_look_finds_the_sums_of_models_and_the_points(
     for bucket in ("hour", "day", "month"):
         for by, only in asked:
             for span in (ALL, Span(AT - int(50 * DAY * 1000))):
-                answer, models, points = await reports.usage_over_time(by, span, only, bucket)  # type: ignore[arg-type]
+                answer, models, points = await reports.usage_over_time(by, span, only, bucket)
                 assert (answer, models) == await reports.usage_of_models(by, span, only)
                 found = {(start, name): Item(name, *sums) for (start, name), sums in points.items()}
-                assert found == await reports.series(by, span, only, bucket)  # type: ignore[arg-type]
+                assert found == await reports.series(by, span, only, bucket)
     await ledger.close()
 
 
@@ -234,9 +234,9 @@ async def test_of_no_time_there_is_nothing(database: Database, calendar: Calenda
     reports = Reports(database, calendar, lambda: 1e9)
     never = Span(0, 0)
     for by in ("user", "model", "group"):
-        assert await reports.usage(by, never) == ([], Item(""))  # type: ignore[arg-type]
-        assert await reports.usage_of_models(by, never) == (([], Item("")), {})  # type: ignore[arg-type]
-        assert await reports.lines(by, never, Filter(), "day", 3) == ({}, {})  # type: ignore[arg-type]
+        assert await reports.usage(by, never) == ([], Item(""))
+        assert await reports.usage_of_models(by, never) == (([], Item("")), {})
+        assert await reports.lines(by, never, Filter(), "day", 3) == ({}, {})
 
 
 async def test_a_request_is_found_by_whatever_id_somebody_has(database: Database, make: Make) -> None:
@@ -250,10 +250,11 @@ async def test_a_request_is_found_by_whatever_id_somebody_has(database: Database
         ledger.record(one)
     await settled(ledger)
     reports = Reports(database, Calendar(UTC), lambda: 1e9)
-    wanted = {made[0].id: made[0], "req_9": made[0], "req_5": made[1], "mine": made[2], "nobody's": None}
-    for request_id, one in wanted.items():
+    first, second, third = (one.id for one in made)
+    wanted = {first: first, "req_9": first, "req_5": second, "mine": third}
+    for request_id in (*wanted, "nobody's"):
         found = await reports.request(request_id)
-        assert (found and found["id"]) == (one and one.id), request_id
+        assert (found and found["id"]) == wanted.get(request_id), request_id
     await ledger.close()
 
 

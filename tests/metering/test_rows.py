@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import fields
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,7 +20,7 @@ from .support import NOON, Cheap, record
 
 def some(rng: random.Random, count: int, hours: float) -> list[Row]:
     """Requests of every kind; few batches have all the same of anything."""
-    kinds = {
+    kinds: dict[str, list[Any]] = {
         "status": rng.choice([[200], [200, 399, 400, 503, 0]]),
         "error": rng.choice([[""], ["", "client_gone", "timeout"]]),
         "model": rng.choice([["sonnet"], ["sonnet", "unknown"], ["unknown"]]),

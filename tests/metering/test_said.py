@@ -158,7 +158,7 @@ def audio(characters: int) -> str:
 
 def spoken_as_responses(name: str, piece: int) -> bytes:
     """30 seconds of speech, each preceded by ten of its words."""
-    events = []
+    events: list[dict[str, object]] = []
     for second in range(30):
         words = WORDS[10 * second : 10 * second + 10]
         events += [{"type": f"response.{name}_transcript.delta", "item_id": "i", "delta": word} for word in words]

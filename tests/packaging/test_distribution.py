@@ -172,8 +172,10 @@ def test_documents_are_where_messages_send_people_to(environment: Path, tmp_path
 def test_the_sdists_tests_need_nothing_that_it_lacks(built: Path, environment: Path, tmp_path: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        # Python 3.11 has it from 3.11.4 on; the archive is our own.
-        archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        # Python 3.11 has filters from 3.11.4 on; the archive is our own.
+        if hasattr(tarfile, "data_filter"):
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(tmp_path)
     (unpacked,) = tmp_path.iterdir()
     command = [
         str(scripts(environment) / "python"),

@@ -54,7 +54,7 @@ def test_public_keys(algorithm: str, form: str) -> None:
 
 
 def unsigned(**claims: Any) -> str:
-    return jwt.encode({"sub": "s-1", "exp": int(time.time()) + 600, **claims}, None, "none")
+    return jwt.encode({"sub": "s-1", "exp": int(time.time()) + 600, **claims}, "", "none")
 
 
 def confused() -> str:
@@ -91,7 +91,7 @@ def test_the_tokens_own_head_decides_nothing() -> None:
 )
 def test_claims_that_do_not_fit(claims: dict[str, Any], denied: Denied) -> None:
     verifier = signed(issuer="https://signer.example", audience="aimux")
-    good = {"iss": "https://signer.example", "aud": ["aimux", "more"]}
+    good: dict[str, Any] = {"iss": "https://signer.example", "aud": ["aimux", "more"]}
     assert isinstance(find(verifier, token(**good)), Access)
     assert find(verifier, token(**{**good, **claims})) is denied
 

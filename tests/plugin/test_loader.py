@@ -209,7 +209,7 @@ def test_sinks_of_records_are_found_and_nonsense_is_not(monkeypatch: pytest.Monk
         return module(monkeypatch, name, aimux_register_sinks=aimux_register_sinks)
 
     found = load_plugins([plugin("good", seen.append), plugin("odd", "no function")])
-    assert [sink.__name__ for sink in found.sinks] == ["append"]  # type: ignore[attr-defined]
+    assert [sink.__name__ for sink in found.sinks] == ["append"]
     assert "can't be called" in error(found)
     record: Record = RequestRecord("req_1", 0.0, "GET", "/x")
     found.sinks[0](record)

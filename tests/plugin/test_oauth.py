@@ -152,14 +152,15 @@ def test_failures_of_an_exchange_are_for_a_person() -> None:
     assert exchanging(reply({"access_token": "new"})) == {"access_token": "new"}
 
 
-SCOPED: dict[str, Any] = {"grant_type": "refresh_token", "scope": "user:inference"}
+SCOPED = {"grant_type": "refresh_token", "scope": "user:inference"}
 
 
 @pytest.mark.parametrize("kind", ["json", "form"])
 async def test_a_scope_that_is_refused_is_left_out_once(kind: str) -> None:
     refusal = reply({"error": "invalid_scope"}, status=400)
     http = ScriptedHttp(refusal, reply({"access_token": "a"}))
-    assert (await renew(http, URL, instance="demo", **{kind: SCOPED}))["access_token"] == "a"
+    scoped: dict[str, Any] = {kind: SCOPED}
+    assert (await renew(http, URL, instance="demo", **scoped))["access_token"] == "a"
     first, second = (getattr(sent, kind) for sent in http.sent)
     assert first == SCOPED
     assert second == {"grant_type": "refresh_token"}
@@ -167,10 +168,10 @@ async def test_a_scope_that_is_refused_is_left_out_once(kind: str) -> None:
         reply({"error": "invalid_scope"}, status=400), reply({"error": "invalid_scope"}, status=400)
     )
     with pytest.raises(RefreshUnavailable):
-        await renew(refusing, URL, instance="demo", **{kind: SCOPED})
-    unscoped = ScriptedHttp(refusal)
+        await renew(refusing, URL, instance="demo", **scoped)
+    unscoped: dict[str, Any] = {kind: {"grant_type": "refresh_token"}}
     with pytest.raises(RefreshUnavailable):
-        await renew(unscoped, URL, instance="demo", **{kind: {"grant_type": "refresh_token"}})
+        await renew(ScriptedHttp(refusal), URL, instance="demo", **unscoped)
 
 
 @pytest.mark.parametrize(

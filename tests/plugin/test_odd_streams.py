@@ -13,7 +13,7 @@ from aimux.plugin.formats import anthropic
 from aimux.plugin.formats.openai_meters import ChatStream, ResponsesStream
 from aimux.plugin.odd_streams import LONGEST
 
-MESSAGE = (
+MESSAGE: tuple[dict[str, object], ...] = (
     {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 7, "output_tokens": 1}}},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hello"}},
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
@@ -95,7 +95,7 @@ def test_an_event_without_an_end_ends_the_metering() -> None:
 
 @pytest.mark.parametrize("written", [spread, returns], ids=["spread", "CR"])
 def test_so_is_its_start(written: Callable[[dict[str, object]], bytes]) -> None:
-    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    verdict = anthropic.opening(written(error))
+    error = {"type": "overloaded_error", "message": "Overloaded"}
+    verdict = anthropic.opening(written({"type": "error", "error": error}))
     assert verdict is not None
     assert verdict.action is Action.BACK_OFF

@@ -266,9 +266,10 @@ def test_what_is_kept_for_half_a_day_is_told_apart() -> None:
     told = {"input_tokens": 4_000, "input_tokens_details": details, "output_tokens": 9}
     expected = Usage("m", 93, 9, cache_read_tokens=700, cache_write_tokens=3_207, cache_write_1h_tokens=3_000)
     assert read("/v1/responses", {"model": "m", "usage": told}) == expected
-    for odd in (None, [], {"ttl_12h_tokens": "3"}):
-        details["cache_write_tokens_details"] = odd
-        assert not read("/v1/responses", {"usage": told}).cache_write_1h_tokens
+    odds: list[object] = [None, [], {"ttl_12h_tokens": "3"}]
+    for odd in odds:
+        oddly = told | {"input_tokens_details": details | {"cache_write_tokens_details": odd}}
+        assert not read("/v1/responses", {"usage": oddly}).cache_write_1h_tokens
 
 
 def test_decisions_are_answers_like_others() -> None:

@@ -208,7 +208,7 @@ def test_a_session_of_agents_tells_what_it_took_so_far() -> None:
     made = fed(of_openai("/v1/agents/sessions", "POST"), SESSION | {"status": "in_progress", "usage": None})
     assert (made.begun, made.over, made.consumes) == ("asess_A1", (), False)
     assert fed(of_openai("/v1/agents/sessions/asess_A1"), SESSION | {"usage": TOLD}).over == (OF_SESSION,)
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "agent.session.created", "session": SESSION | {"usage": None}},
         {"type": "agent.session.turn.output_text.delta", "delta": "x"},
         {"type": "agent.session.idle", "session": SESSION | {"usage": TOLD | {"output_tokens": 1}}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from multidict import CIMultiDict
@@ -21,8 +22,9 @@ KINDS = ["text/plain; charset=utf-8", "text/html", "application/octet-stream", "
 
 
 def meter_of(path: str, kind: str) -> Meter:
-    form = anthropic if path == "/v1/messages" else openai
-    meter = form.meter(RequestHead("POST", path, CIMultiDict()), 200, CIMultiDict({"content-type": kind}))
+    make: Callable[[RequestHead, int, CIMultiDict[str]], Meter | None]
+    make = anthropic.meter if path == "/v1/messages" else openai.meter
+    meter = make(RequestHead("POST", path, CIMultiDict()), 200, CIMultiDict({"content-type": kind}))
     assert meter is not None
     return meter
 

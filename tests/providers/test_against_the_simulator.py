@@ -33,8 +33,8 @@ class World:
     def __init__(self, sim: Simulator, http: ControlHttp, session: aiohttp.ClientSession) -> None:
         self.sim, self.http, self.session = sim, http, session
         settings = provider_settings(sim.url)
-        self.claude = Claude(Claude.Settings(**settings["claude"]))  # type: ignore[arg-type]
-        self.chatgpt = ChatGPT(ChatGPT.Settings(**settings["chatgpt"]))  # type: ignore[arg-type]
+        self.claude = Claude(Claude.Settings(**settings["claude"]))
+        self.chatgpt = ChatGPT(ChatGPT.Settings(**settings["chatgpt"]))
 
     def provider(self, name: str) -> Provider:
         return self.claude if name == "claude" else self.chatgpt

@@ -52,13 +52,13 @@ def test_an_address_of_the_api_with_its_version_means_the_same(written: str) -> 
     ["", "/", "/codex", "/codex/", "/codex/responses", "/codex/v1", "/codex/v1/responses", "/codex/responses/compact"],
 )
 def test_a_base_url_of_the_backend_means_the_same(written: str) -> None:
-    chatgpt = ChatGPT(ChatGPT.Settings(base_url="https://proxy.example/backend-api" + written))  # type: ignore[call-arg]
+    chatgpt = ChatGPT(ChatGPT.Settings(base_url="https://proxy.example/backend-api" + written))
     upstream = chatgpt.prepare(request("/v1/responses"), LOGIN)
     assert upstream.base_url + upstream.target == "https://proxy.example/backend-api/codex/responses"
 
 
 def test_any_other_base_url_stays() -> None:
-    assert ChatGPT.Settings(base_url="https://proxy.example/v1").base_url == "https://proxy.example/v1"  # type: ignore[call-arg]
+    assert ChatGPT.Settings(base_url="https://proxy.example/v1").base_url == "https://proxy.example/v1"
 
 
 def test_a_login_sends_token_and_account(chatgpt: ChatGPT) -> None:

@@ -60,8 +60,8 @@ class TestLimits:
         ):
             verdict = judged(chatgpt, status, json.dumps(said).encode())
             assert (verdict.action, verdict.until) == (Action.COOL_DOWN, NOW + 120)
-        said = {"detail": "The usage limit has been reached"}
-        assert judged(chatgpt, status, json.dumps(said).encode()).until == NOW + 900
+        said_alone = b'{"detail": "The usage limit has been reached"}'
+        assert judged(chatgpt, status, said_alone).until == NOW + 900
 
     @pytest.mark.parametrize(
         "said",

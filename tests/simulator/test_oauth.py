@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -109,7 +110,7 @@ async def test_claude_wants_the_state_and_json(sim: Simulator, http: aiohttp.Cli
 
 async def test_openai_wants_a_form_to_exchange(sim: Simulator, http: aiohttp.ClientSession) -> None:
     _, query, _ = await authorize(http, sim, "openai")
-    body = {"grant_type": "authorization_code", "code": query["code"], "code_verifier": VERIFIER}
+    body: dict[str, Any] = {"grant_type": "authorization_code", "code": query["code"], "code_verifier": VERIFIER}
     assert (await tokens(http, sim, "openai", redirect_uri=LOOPBACK["openai"], **body))[0] == 400
 
 

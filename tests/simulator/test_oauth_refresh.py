@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import aiohttp
 import pytest
 
@@ -10,7 +13,7 @@ from aimux.simulator import Simulator
 from .conftest import CODEX, claude, codex
 from .oauth import ANTHROPIC, authorize, exchange, refresh
 
-REUSED = {
+REUSED: dict[str, tuple[int, Callable[[Any], bool]]] = {
     "anthropic": (400, lambda body: body["error"] == "invalid_grant"),
     "openai": (401, lambda body: body["error"]["code"] == "refresh_token_reused"),
 }

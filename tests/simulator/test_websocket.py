@@ -184,7 +184,10 @@ async def test_a_client_may_leave_between_turns_but_not_in_one(sim: Simulator, h
         else:
             while (await socket.receive_json())["type"] != "response.completed":
                 pass
-        socket._response.connection.transport.abort()
+        connection = socket._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        connection.transport.abort()
         await sim.wait_idle()
         assert sim.aborted == aborted
         await socket.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from aimux.plugin.codings import decode, decoder
 from aimux.simulator import Scenario, Simulator
 from aimux.simulator.answers import SimulatedAnswer
-from aimux.simulator.scenarios import CODINGS
+from aimux.simulator.scenarios import CODINGS, Chunk
 from aimux.simulator.wire import cut, encoded
 
 from .conftest import MESSAGE, Socket, chunks_of, head_of, request
@@ -20,8 +21,8 @@ from .conftest import MESSAGE, Socket, chunks_of, head_of, request
 texts = st.lists(st.text(min_size=1, max_size=30).map(str.encode), min_size=1, max_size=8)
 
 
-@given(texts, st.sampled_from(["event", "tiny", "huge", "split"]), st.integers(1, 7))
-def test_other_chunks_are_the_same_bytes(chunks: list[bytes], how: str, size: int) -> None:
+@given(texts, st.sampled_from(get_args(Chunk)), st.integers(1, 7))
+def test_other_chunks_are_the_same_bytes(chunks: list[bytes], how: Chunk, size: int) -> None:
     result = cut(chunks, Scenario(chunk=how, chunk_size=size))
     assert b"".join(result) == b"".join(chunks)
     assert all(result)

@@ -33,7 +33,7 @@ def rows_of(table: Table, filled: Filled, count: int = 3) -> list[dict[str, Any]
     """Rows of a table, whose foreign keys lead to those in `filled`. One has nothing in whatever may be empty."""
     made = []
     for number in range(count):
-        row = {}
+        row: dict[str, Any] = {}
         for column in table.columns:
             if column.nullable and number == 2:
                 row[column.name] = None

@@ -423,8 +423,12 @@ async def test_the_nodes_that_use_it_are_known(postgresql_url: str, tmp_path: Pa
 async def test_what_a_node_tells_the_others_hear_and_it_does_not(postgresql_url: str, tmp_path: Path) -> None:
     nodes = [await Database.open(postgresql_url, tmp_path) for _ in range(3)]
     heard: list[list[tuple[str, str]]] = [[], [], []]
+
+    def listen(node: Database, own: list[tuple[str, str]]) -> None:
+        node.hear(lambda name, text: own.append((name, text)))
+
     for node, own in zip(nodes, heard, strict=True):
-        node.hear(lambda name, text, own=own: own.append((name, text)))
+        listen(node, own)
     await nodes[0].tell("x" * MOST_TOLD)
     await nodes[1].tell("two words")
     await until(lambda: [len(own) for own in heard] == [1, 1, 2])

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from aimux.storage import Database, sqlite_file
+from aimux.storage.schema.base import meta
 from aimux.storage.sqlite import CONNECTIONS
-from tests.storage.conftest import keys, meta, put, whole
+from tests.storage.conftest import keys, put, whole
 
 OPEN_FILES = Path("/proc/self/fd")
 

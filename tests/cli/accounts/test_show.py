@@ -29,10 +29,8 @@ def test_cells_are_for_people() -> None:
     assert shown(last_used="2029-12-31T23:59:30Z")["LAST USED"] == "30 s ago"
     cooling = shown(status="cooling", reason="rate limited", until="2030-01-01T00:48:00Z")
     assert cooling["STATE"] == "cooling for 48 min: rate limited"
-    limits = [
-        {"name": "5h", "used": 0.421, "status": "allowed", "resets_at": "2030-01-01T03:00:00Z", "scope": None},
-        {"name": "overage", "used": None, "status": "rejected", "resets_at": None, "scope": "overage"},
-    ]
-    assert shown(limits=limits)["LIMITS (RESET IN)"] == "5h 42 % (3 h), overage rejected"
-    limits[1]["status"] = "warning"  # of extra usage, which is no limit that was used up
-    assert shown(limits=limits)["LIMITS (RESET IN)"] == "5h 42 % (3 h)"
+    window = {"name": "5h", "used": 0.421, "status": "allowed", "resets_at": "2030-01-01T03:00:00Z", "scope": None}
+    overage = {"name": "overage", "used": None, "status": "rejected", "resets_at": None, "scope": "overage"}
+    assert shown(limits=[window, overage])["LIMITS (RESET IN)"] == "5h 42 % (3 h), overage rejected"
+    overage["status"] = "warning"  # of extra usage, which is no limit that was used up
+    assert shown(limits=[window, overage])["LIMITS (RESET IN)"] == "5h 42 % (3 h)"

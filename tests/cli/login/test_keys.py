@@ -25,6 +25,7 @@ def test_a_key_and_a_setup_token_come_from_stdin(aimux: Commands) -> None:
 
 def test_json_is_all_that_stdout_has(aimux: Commands) -> None:
     key = aimux.live.sim.accounts["claude-key"].api_key
+    assert key
     said = aimux("login", "claude", "--api-key", "--json", stdin=f"{key}\n")
     account = json.loads(said.stdout)
     assert (account["provider"], account["name"], account["status"]) == ("claude", "default", "healthy")
@@ -87,7 +88,7 @@ def test_a_key_is_kept_where_nobody_can_be_asked(aimux: Commands) -> None:
     ],
 )
 def test_ctrl_c_ends_a_question_at_once(aimux: Commands, arguments: list[str], question: str) -> None:
-    aimux("login", "claude", "--api-key", stdin=aimux.live.sim.accounts["claude-key"].api_key)
+    aimux("login", "claude", "--api-key", stdin=f"{aimux.live.sim.accounts['claude-key'].api_key}\n")
     ours, theirs = pty.openpty()
     command = ("login", "claude", *arguments)
     with aimux.process(*command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:

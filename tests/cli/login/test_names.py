@@ -15,7 +15,7 @@ from tests.control.live import running
 
 def test_an_account_of_that_name_is_not_replaced_unasked(aimux: Commands, browser: SimpleQueue[str]) -> None:
     key = aimux.live.sim.accounts["claude-key"].api_key
-    aimux("login", "claude", "--api-key", "--account", "team", stdin=key)
+    aimux("login", "claude", "--api-key", "--account", "team", stdin=f"{key}\n")
     refused = desktop(aimux)("login", "claude", "--account", "team", expect=1)
     assert "--force" in refused.stderr
     assert browser.empty()  # nobody was sent away to log in for nothing

@@ -86,7 +86,8 @@ def _shoot(context: BrowserContext, url: str, file: Path) -> None:
     page.wait_for_timeout(1500 if url.endswith("/dashboard/") else 100)  # the first live values
     if file.name.startswith("why-"):
         page.get_by_role("link", name="Why").first.click()
-    page.screenshot(path=file, clip={"x": 0, "y": 0, "width": page.viewport_size["width"], "height": HEIGHT})  # type: ignore[index]
+    assert page.viewport_size is not None
+    page.screenshot(path=file, clip={"x": 0, "y": 0, "width": page.viewport_size["width"], "height": HEIGHT})
     page.close()
     Image.open(file).quantize(256).save(file, optimize=True)
 

@@ -235,6 +235,8 @@ def test_a_member_forges_no_form_of_an_admin(visitor: Visitor, site: Site) -> No
     """With a word of the session that is good: it is the role that is not."""
     visit = visitor("member")
     csrf = visit.go().locator("input[name=csrf]").first.get_attribute("value") or ""
+    fields: dict[str, str | float | bool]
+    fields = {"csrf": csrf, "name": "evil", "role": "admin", "api_key": "k", "account": "evil"}
     for action in (
         "people/add",
         "settings/reload",
@@ -242,7 +244,6 @@ def test_a_member_forges_no_form_of_an_admin(visitor: Visitor, site: Site) -> No
         "people/users/max",
         "accounts/add/claude",
     ):
-        fields = {"csrf": csrf, "name": "evil", "role": "admin", "api_key": "k", "account": "evil"}
         answer = visit.context.request.post(f"{site.url}/dashboard/{action}", form=fields, max_redirects=0)
         assert answer.status == 403, action
     assert site.api("GET", "/users/max")["role"] == "member"
