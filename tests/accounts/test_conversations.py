@@ -28,9 +28,7 @@ def at_home(pool: AccountPool) -> tuple[Selection, str]:
     return talk, home
 
 
-async def test_lesson_10_a_conversation_stays_and_leaves_an_account_that_cannot_serve(
-    make_pool: Any, state_dir: Any
-) -> None:
+async def test_a_conversation_stays_and_leaves_an_account_that_cannot_serve(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a b c", strategy="round_robin")
     talk, home = at_home(pool)
     chosen(pool, 7)
@@ -118,7 +116,7 @@ async def test_a_conversation_is_forgotten_an_hour_after_its_last_use(make_pool:
     assert chosen(pool, 1, talk, now=START + 3 * HOUR + 1) != [home]
 
 
-def test_lesson_16_conversations_take_bounded_memory() -> None:
+def test_conversations_take_bounded_memory() -> None:
     conversations = Conversations(100)
     for number in range(1000):
         conversations.put(f"s{number}" * 50, Stay("a", START))

@@ -130,7 +130,7 @@ async def test_a_limit_of_one_model_leaves_the_others(make_pool: Any, state_dir:
     assert chosen(pool, 1, Selection(model="big"), now=START + 60) == ["a"]
 
 
-async def test_lesson_9_a_sole_cooling_account_is_still_asked(make_pool: Any, state_dir: Any) -> None:
+async def test_a_sole_cooling_account_is_still_asked(make_pool: Any, state_dir: Any) -> None:
     pool = await pool_of(make_pool, state_dir, "a")
     pool.accounts["a"].apply(Verdict(Action.COOL_DOWN, until=START + 60), START)
     assert pool.select(Selection(), START) is None

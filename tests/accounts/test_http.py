@@ -78,7 +78,7 @@ async def test_json_form_and_any_status(http: ControlHttp, server: BaseTestServe
     assert "body" not in repr(answer)
 
 
-async def test_lesson_17_no_redirect_is_followed(http: ControlHttp, server: BaseTestServer) -> None:
+async def test_no_redirect_is_followed(http: ControlHttp, server: BaseTestServer) -> None:
     answer = await http.request("POST", str(server.make_url("/redirect")), json={"refresh_token": SECRET})
     assert answer.status == 307
 

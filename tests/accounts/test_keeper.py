@@ -77,7 +77,7 @@ async def test_it_finds_and_renews_at_start(
     assert set(pool.accounts) == {"default", "forever"}
 
 
-async def test_lesson_5_idle_cooling_disabled_and_parked_accounts_are_renewed(
+async def test_idle_cooling_disabled_and_parked_accounts_are_renewed(
     pool: AccountPool, state_dir: Path, keep: Any, server: TokenServer, turns: Turns, clock: Clock
 ) -> None:
     names = ["cooling", "disabled", "idle", "parked"]

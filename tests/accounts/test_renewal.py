@@ -64,9 +64,7 @@ async def test_close_to_expiry_it_is_renewed_and_on_disk_before_it_is_used(
     assert server.calls == ["refresh-0"]
 
 
-async def test_lesson_1_fifty_tasks_renew_with_one_call(
-    pool: AccountPool, state_dir: Path, server: TokenServer
-) -> None:
+async def test_fifty_tasks_renew_with_one_call(pool: AccountPool, state_dir: Path, server: TokenServer) -> None:
     put(state_dir, credential_file(expires_at=SOON))
     account = await load(pool)
     server.gate = asyncio.Event()
@@ -126,7 +124,7 @@ async def test_a_client_that_leaves_does_not_stop_the_renewal(
     assert account.credential.secret == "access-1"
 
 
-async def test_lesson_4_a_rejected_token_is_refreshed_though_it_is_not_expired(
+async def test_a_rejected_token_is_refreshed_though_it_is_not_expired(
     pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
 ) -> None:
     put(state_dir, credential_file())

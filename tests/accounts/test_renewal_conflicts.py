@@ -13,7 +13,7 @@ from aimux.plugin import RefreshRejected, RefreshUnavailable
 from tests.accounts.support import HOUR, SOON, Clock, TokenServer, credential_file, load, on_disk, put
 
 
-async def test_lesson_6_an_edit_during_the_renewal_is_kept_and_so_is_the_rotated_token(
+async def test_an_edit_during_the_renewal_is_kept_and_so_is_the_rotated_token(
     pool: AccountPool, state_dir: Path, server: TokenServer
 ) -> None:
     put(state_dir, credential_file(expires_at=SOON, note="old"))

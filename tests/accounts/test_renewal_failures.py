@@ -20,7 +20,7 @@ from aimux.plugin import Action, Http, HttpUnavailable, ProviderSettings, Refres
 from tests.accounts.support import HOUR, SOON, START, Clock, Demo, TokenServer, credential_file, load, on_disk, put
 
 
-async def test_lesson_3_a_refused_refresh_token_parks_and_is_not_tried_again(
+async def test_a_refused_refresh_token_parks_and_is_not_tried_again(
     pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
 ) -> None:
     path = put(state_dir, credential_file(refresh="used", expires_at=START))
@@ -126,7 +126,7 @@ async def test_when_the_token_is_over_a_failing_network_cools_the_account_and_ke
     assert account.state(clock()).status == "healthy"
 
 
-async def test_lesson_2_a_moved_token_endpoint_is_an_alarm_and_not_a_dead_account(
+async def test_a_moved_token_endpoint_is_an_alarm_and_not_a_dead_account(
     pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(state_dir, credential_file(expires_at=START - 1))

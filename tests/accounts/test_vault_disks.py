@@ -41,7 +41,7 @@ async def test_a_really_full_disk(vault: FileVault, state_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV])
-async def test_lesson_18_a_single_file_bind_mount_is_written_in_place(
+async def test_a_single_file_bind_mount_is_written_in_place(
     vault: FileVault, state_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     path = put(state_dir, b"a longer old content")

@@ -49,7 +49,6 @@ async def test_every_account_limited_gives_the_last_real_answer_and_the_soonest_
 
 
 async def test_a_sole_account_keeps_its_own_error(start: Start, upstream: Upstream) -> None:
-    """Lesson 9."""
     asked = script(upstream, {"default": error(429, "retry-after: 7")})
     aimux = await start()
     for _ in range(2):
@@ -218,7 +217,6 @@ async def test_what_no_account_can_serve_is_the_callers_fault(
 
 
 async def test_at_most_three_attempts(start: Start, upstream: Upstream) -> None:
-    """Lesson 8."""
     names = ("default", "two", "three", "four", "five")
     asked = script(upstream, dict.fromkeys(names, error(503)))
     aimux = await start(accounts=names)

@@ -12,7 +12,7 @@ from .people import add
 
 
 async def test_a_conversation_stays_on_its_account(start: Start, upstream: Upstream) -> None:
-    """Lesson 10: without a session header its first message names it, and never the system prompt alone."""
+    """Without a session header its first message names it, and never the system prompt alone."""
     names = ("default", "two", "three")
     asked = script(upstream, dict.fromkeys(names, OK))
     aimux = await start(accounts=names)

@@ -130,7 +130,6 @@ async def test_a_meters_fault_in_mid_stream_costs_the_usage_and_nothing_else(sta
 async def test_an_upstream_that_dies_in_mid_stream_ends_with_an_error_event_and_no_clean_end(
     start: Start, upstream: Upstream
 ) -> None:
-    """Lesson 11."""
     once(upstream, SSE + chunk(EVENT))
     aimux = await start()
     answer = await aimux.send(request(close=False))
@@ -241,7 +240,7 @@ async def test_half_an_event_is_followed_by_nothing_that_would_be_read_as_its_re
 
 
 async def test_a_clean_early_end_is_no_clean_end(start: Start, upstream: Upstream) -> None:
-    """Lesson 11; SDKs take a clean early EOF for a short answer."""
+    """SDKs take a clean early EOF for a short answer."""
     upstream.answer = SSE + chunk(EVENT) + b"0\r\n\r\n"
     aimux = await start()
     answer = await aimux.send(request(close=False))
@@ -277,7 +276,6 @@ async def test_an_http_10_client_gets_no_chunks(start: Start, upstream: Upstream
 
 
 async def test_a_client_that_leaves_stops_its_upstream(start: Start, upstream: Upstream) -> None:
-    """Lesson 13."""
     gone = asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -102,7 +102,7 @@ def test_white_space_around_a_refresh_token_is_not_part_of_it(chatgpt: ChatGPT) 
 
 
 def test_a_renewal_merges_every_field_and_replaces_nothing(chatgpt: ChatGPT, now: float) -> None:
-    """lessons.md #6, and ai-mux's refresh that drops the account id."""
+    """ai-mux's refresh drops the account id."""
     http = ScriptedHttp(reply(ANSWER))
     after = json.loads(asyncio.run(chatgpt.refresh(samples.CODEX_LOGIN, http)))
     assert (http.sent[0].method, http.sent[0].url) == ("POST", "https://auth.openai.com/oauth/token")
@@ -134,7 +134,7 @@ def test_ai_muxs_flat_form_keeps_its_form(chatgpt: ChatGPT, now: float) -> None:
 @pytest.mark.parametrize("code", ["refresh_token_expired", "refresh_token_reused", "refresh_token_invalidated"])
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_reused_refresh_token_is_refused_for_good(chatgpt: ChatGPT, code: str, status: int) -> None:
-    """lessons.md #3: `refresh_token_reused` retried forever (CLIProxyAPI#1687)."""
+    """CLIProxyAPI#1687: `refresh_token_reused` was retried for ever."""
     answer = reply({"error": {"message": "…", "type": "invalid_request_error", "code": code}}, status=status)
     with pytest.raises(RefreshRejected, match=code) as caught:
         asyncio.run(chatgpt.refresh(samples.CODEX_LOGIN, ScriptedHttp(answer)))

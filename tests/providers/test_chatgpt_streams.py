@@ -74,7 +74,7 @@ def test_an_overload_inside_a_200_is_told_from_content(
 
 
 def test_cached_tokens_are_taken_out_of_the_input(chatgpt: ChatGPT) -> None:
-    """lessons.md #14: cache tokens counted wrong (new-api#3258). OpenAI's input includes them."""
+    """new-api#3258: cache tokens were counted wrong. OpenAI's input includes them."""
     meter = chatgpt.meter(RESPONSES, 200, EVENTS)
     assert meter is not None
     meter.feed(samples.RESPONSE_STREAM)
@@ -83,7 +83,7 @@ def test_cached_tokens_are_taken_out_of_the_input(chatgpt: ChatGPT) -> None:
 
 
 def test_codex_hangs_up_after_the_last_event_and_all_is_counted(chatgpt: ChatGPT) -> None:
-    """lessons.md #13: a client disconnects and its usage is lost. Codex closes before the body's end."""
+    """Codex closes before the body's end: its usage must not be lost."""
     meter = chatgpt.meter(RESPONSES, 200, EVENTS)
     assert meter is not None
     meter.feed(samples.RESPONSE_STREAM.rstrip(b"\n") + b"\n")
@@ -109,7 +109,7 @@ def test_the_long_first_events_are_not_parsed(chatgpt: ChatGPT, monkeypatch: pyt
 
 
 def test_a_stream_without_its_end_is_told_in_the_protocols_own_event(chatgpt: ChatGPT) -> None:
-    """lessons.md #11: a stream that ends without a terminal event (CLIProxyAPI#3996)."""
+    """CLIProxyAPI#3996."""
     error = GatewayError(ErrorKind.BAD_GATEWAY, "the upstream broke off")
     name, data, *_ = chatgpt.stream_error(error, RESPONSES).split(b"\n")
     event = json.loads(data.removeprefix(b"data: "))

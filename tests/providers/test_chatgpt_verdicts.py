@@ -27,7 +27,7 @@ def judged(chatgpt: ChatGPT, status: int, raw: bytes, **headers: str) -> Verdict
 @pytest.mark.usefixtures("now")
 class TestLimits:
     def test_a_used_up_plan_cools_down_until_its_own_reset(self, chatgpt: ChatGPT) -> None:
-        """lessons.md #7: a cooldown outlives the real reset (CLIProxyAPI#5639)."""
+        """CLIProxyAPI#5639: a cooldown outlived the real reset."""
         at = judged(chatgpt, 429, body("usage_limit_reached", resets_at=int(NOW) + 3600, plan_type="pro"))
         assert (at.action, at.until) == (Action.COOL_DOWN, NOW + 3600)
         after = judged(chatgpt, 429, body("usage_limit_reached", resets_in_seconds=120), retry_after="9999")
@@ -84,7 +84,7 @@ class TestLimits:
         assert judged(chatgpt, 429, body("usage_limit_reached", resets_at=9_000_000_000)).until == NOW + 31 * 86400
 
     def test_after_a_429_without_any_reset_another_account_is_asked(self, chatgpt: ChatGPT) -> None:
-        """lessons.md #7: a bogus 429 locks an account (claude-relay-service#1000)."""
+        """claude-relay-service#1000: a bogus 429 locked an account."""
         assert judged(chatgpt, 429, body("rate_limit_exceeded")).action is Action.BACK_OFF
         assert judged(chatgpt, 429, b"<html>slow down</html>").action is Action.BACK_OFF
 
@@ -270,7 +270,7 @@ class TestLimits:
     ],
 )
 def test_the_other_rows(chatgpt: ChatGPT, status: int, raw: bytes, action: Action) -> None:
-    """lessons.md #4: a 401 renews first (CLIProxyAPI#4087)."""
+    """CLIProxyAPI#4087: a 401 renews first."""
     verdict = judged(chatgpt, status, raw)
     assert verdict.action is action
     assert bool(verdict.remedy) is (action is Action.PARK)

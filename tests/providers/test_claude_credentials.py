@@ -143,7 +143,7 @@ def test_a_renewal_asks_as_claude_code_does(claude: Claude) -> None:
 
 
 def test_a_renewal_keeps_scopes_tier_account_and_other_programs_logins(claude: Claude, now: float) -> None:
-    """lessons.md: ai-mux's refresh drops account id, scopes and tier; peers lose `mcpOAuth`; #6: merge by field."""
+    """ai-mux's refresh drops account id, scopes and tier; others lose `mcpOAuth`."""
     before = json.loads(samples.CLAUDE_CODE_LOGIN)
     after = json.loads(_renew(claude, samples.CLAUDE_CODE_LOGIN))
     changed = {
@@ -193,7 +193,7 @@ def test_new_keys_follow_the_spelling_of_the_file(claude: Claude) -> None:
 
 
 def test_a_token_endpoint_that_moved_is_an_alarm_and_no_dead_account(claude: Claude) -> None:
-    """lessons.md #2: the token host moved and pools drained silently (claude-relay-service#1207)."""
+    """claude-relay-service#1207: the token host moved, and pools drained silently."""
     with pytest.raises(RefreshUnavailable) as caught:
         asyncio.run(claude.refresh(samples.CLAUDE_CODE_LOGIN, ScriptedHttp(reply(status=404, body=b"Not Found"))))
     assert "404" in caught.value.reason

@@ -26,7 +26,7 @@ def passes(claude: Claude, credential: Credential, head: RequestHead) -> CIMulti
 
 
 def test_an_oauth_account_sends_a_bearer_token_and_the_oauth_beta(claude: Claude) -> None:
-    """lessons.md: ai-mux lets the client's `x-api-key` go upstream, which prefers it."""
+    """ai-mux lets the client's `x-api-key` go upstream, which prefers it."""
     head = request(x_api_key="aimux-token", authorization="Bearer aimux-token", anthropic_version="2023-06-01")
     assert claude.prepare(head, OAUTH) == Upstream(
         "https://api.anthropic.com",
@@ -62,7 +62,7 @@ def test_a_base_url_with_the_version_means_the_same(base: str, written: str) -> 
 def test_the_oauth_beta_is_there_once_and_the_clients_own_stay_in_order(
     claude: Claude, sent: list[str], goes: list[str]
 ) -> None:
-    """lessons.md: maxmux appends a second oauth beta value."""
+    """maxmux appends a second oauth beta value."""
     head = RequestHead("POST", "/v1/messages", CIMultiDict([("Anthropic-Beta", value) for value in sent]))
     assert passes(claude, OAUTH, head).getall("anthropic-beta") == goes
 
@@ -159,7 +159,7 @@ def test_managed_agents_are_no_cloud_sessions_of_claude_code(claude: Claude, tar
 
 
 def test_a_credential_goes_to_the_host_of_the_settings() -> None:
-    """lessons.md #17: an OAuth token sent to a third-party host (litellm#42172)."""
+    """litellm#42172: an OAuth token was sent to a third-party host."""
     claude = Claude(Claude.Settings(base_url="https://proxy.example/anthropic/"))
     assert claude.prepare(request("//evil.example/v1/messages"), KEY).base_url == "https://proxy.example/anthropic"
     assert claude.prepare(request("//v1/models"), OAUTH).base_url == "https://proxy.example/anthropic"

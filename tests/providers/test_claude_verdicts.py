@@ -29,7 +29,7 @@ def limited(claude: Claude, headers: CIMultiDict[str], message: str = "Rate limi
 @pytest.mark.usefixtures("now")
 class TestRateLimits:
     def test_the_cooldown_is_the_latest_reset_among_the_rejected_windows(self, claude: Claude) -> None:
-        """lessons.md #7: a cooldown outlives the real reset (CLIProxyAPI#5639): the upstream's own reset counts."""
+        """CLIProxyAPI#5639: a cooldown outlived the real reset."""
         headers = unified(
             status="rejected",
             reset=int(NOW + 9 * HOUR),
@@ -108,7 +108,7 @@ class TestRateLimits:
     def test_without_the_reset_of_a_rejected_window_another_account_is_asked(
         self, claude: Claude, headers: CIMultiDict[str]
     ) -> None:
-        """lessons.md #7: a bogus 429 locks an account (claude-relay-service#1000)."""
+        """claude-relay-service#1000: a bogus 429 locked an account."""
         assert limited(claude, headers).action is Action.BACK_OFF
 
     def test_an_account_without_plan_and_credit_is_looked_at_again_later(self, claude: Claude) -> None:
@@ -265,7 +265,7 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
     ],
 )
 def test_the_other_rows(claude: Claude, status: int, message: str, action: Action) -> None:
-    """lessons.md #4: a 401 renews first (CLIProxyAPI#4087); #7: a 529 disables nothing (claude-relay-service#422)."""
+    """A 401 renews first (CLIProxyAPI#4087); a 529 disables nothing (claude-relay-service#422)."""
     assert claude.classify(status, CIMultiDict(), problem("some_error", message)).action is action
     between = Action.BACK_OFF if status in {401, 403} else Action.RELAY
     assert claude.classify(status, CIMultiDict(), b"<html>").action in {action, between}
@@ -391,7 +391,7 @@ def test_every_status_has_anthropics_word(claude: Claude, status: int, kind: str
 
 
 def test_a_stream_without_its_end_is_told_in_the_protocols_own_event(claude: Claude) -> None:
-    """lessons.md #11: a stream that ends without a terminal event (CLIProxyAPI#3996)."""
+    """CLIProxyAPI#3996."""
     head = RequestHead("POST", "/v1/messages", CIMultiDict())
     meter = claude.meter(head, 200, CIMultiDict({"content-type": "text/event-stream"}))
     assert meter is not None
@@ -416,7 +416,7 @@ def test_a_stream_that_ends_with_the_upstreams_own_error_is_complete(claude: Cla
 
 
 def test_cache_tokens_are_counted_beside_the_input(claude: Claude) -> None:
-    """lessons.md #14: cache tokens counted wrong (new-api#3258)."""
+    """new-api#3258: they were counted wrong."""
     head = RequestHead("POST", "/v1/messages", CIMultiDict())
     meter = claude.meter(head, 200, CIMultiDict({"content-type": "application/json"}))
     assert meter is not None
