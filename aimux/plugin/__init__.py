@@ -18,11 +18,12 @@ from aimux.plugin.errors import (
 from aimux.plugin.hookspecs import Register, RegisterCommand, RegisterRoutes, RegisterSink, hookimpl
 from aimux.plugin.http import Http, HttpAnswer, HttpUnavailable
 from aimux.plugin.message_meter import MessageMeter
-from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, SSEMeter, StoredAnswer
+from aimux.plugin.meters import JSONMeter, Meter, ResultsMeter, StoredAnswer
 from aimux.plugin.parts import Api, Command, Record, Routes
 from aimux.plugin.provider import DeviceCode, ErrorAnswer, Provider, is_object, retry_after
 from aimux.plugin.reading import count, number, plain_path, sse_events, texts
 from aimux.plugin.settings import AccountSettings, ApiUrl, HttpUrl, ProviderSettings
+from aimux.plugin.sse_meter import SSEMeter
 from aimux.plugin.stored import Lists, StoredPage, TooManyReferences, ids_in_body, ids_in_path, members
 from aimux.plugin.types import (
     RELAY,

@@ -10,7 +10,7 @@ from aimux.plugin.meters import Meter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aimux.plugin.meters import SSEMeter
+    from aimux.plugin.sse_meter import SSEMeter
     from aimux.plugin.usage import Usage
 
 

@@ -13,7 +13,7 @@ from aimux.plugin.formats import openai
 from aimux.plugin.formats.anthropic import MessagesStream
 from aimux.plugin.formats.openai_meters import ChatStream, ResponsesStream
 from aimux.plugin.message_meter import MessageMeter
-from aimux.plugin.meters import SSEMeter
+from aimux.plugin.sse_meter import SSEMeter
 from aimux.plugin.types import RequestHead
 from tests.metering.said import CHAT, DELTAS, MESSAGES, RESPONSES, START, TEXT, WORDS, fed, record, sse
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from aimux.plugin import JSONMeter, SSEMeter, Usage, count, number, sse_events
 from aimux.plugin.formats import anthropic, openai_meters
-from aimux.plugin.meters import EDGE, MAX_LINE
+from aimux.plugin.meters import MAX_LINE
+from aimux.plugin.sse_meter import EDGE
 
 
 class Seen(SSEMeter):

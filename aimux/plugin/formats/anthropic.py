@@ -13,9 +13,10 @@ from aimux.plugin.errors import LimitReached
 from aimux.plugin.formats import anthropic_limits
 from aimux.plugin.formats.anthropic_stored import BatchResults, KeptAnswer, SessionEvents, SessionStream
 from aimux.plugin.formats.anthropic_usage import is_free, read_usage, stored_container, stored_message
-from aimux.plugin.meters import JSONMeter, Meter, SSEMeter
+from aimux.plugin.meters import JSONMeter, Meter
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, named_model, plain_path, sse_events
+from aimux.plugin.sse_meter import SSEMeter
 from aimux.plugin.stored import Lists, ids_in_body, ids_in_path, members
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict

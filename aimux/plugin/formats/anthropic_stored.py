@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from aimux.plugin.formats.anthropic_usage import is_free, read_usage
-from aimux.plugin.meters import ResultsMeter, SSEMeter, StoredAnswer
+from aimux.plugin.meters import ResultsMeter, StoredAnswer
+from aimux.plugin.sse_meter import SSEMeter
 from aimux.plugin.types import Over
 from aimux.plugin.usage import Usage
 

@@ -18,9 +18,10 @@ from aimux.plugin.formats.openai_meters import (
     ResponsesStream,
 )
 from aimux.plugin.formats.openai_usage import BEGINS, told_over
-from aimux.plugin.meters import Meter, SSEMeter, StoredAnswer
+from aimux.plugin.meters import Meter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, named_model, plain_path
+from aimux.plugin.sse_meter import SSEMeter
 from aimux.plugin.stored import EVERYBODYS, Lists, ids_in_path, ids_of, is_id, members, values_in_body
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aimux.plugin.formats.openai_problems import PREAMBLE
 from aimux.plugin.formats.openai_usage import read_usage, stored_response, told_over
 from aimux.plugin.message_meter import MessageMeter
-from aimux.plugin.meters import EDGE, JSONMeter, SSEMeter
+from aimux.plugin.meters import JSONMeter
 from aimux.plugin.reading import json_object, object_behind
+from aimux.plugin.sse_meter import EDGE, SSEMeter
 from aimux.plugin.types import Over
 
 if TYPE_CHECKING:
