@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.table import Table
 
     from aimux.cli.calls import Backend
@@ -85,32 +85,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
     out, and if it is too narrow for the others, there is a paragraph for each row."""
     rows = [[*map(visible, row)] for row in rows]
     if sys.stdout.isatty():
-        from rich.console import Console, Group
-        from rich.padding import Padding
-        from rich.table import Table
-        from rich.text import Text
-
-        console = Console(highlight=False, markup=False)
-        said = [any(row[at] not in NOTHING for row in rows) for at in range(len(columns))]
-        columns, rows = [*compress(columns, said)], [[*compress(row, said)] for row in rows]
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in columns:
-            table.add_column(column, no_wrap=True, justify="right" if column in numbers else "left")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        if fits(table, console):
-            console.print(table)
-            return
-        for row in rows:
-            lines: list[Text] = []
-            for column, cell in zip(columns[1:], row[1:], strict=True):
-                if cell not in NOTHING:
-                    pair = Text.assemble((column, "dim"), f" {cell}")
-                    if lines and len(lines[-1]) + len(pair) + 4 <= console.width:
-                        lines[-1].append("  ").append_text(pair)
-                    else:
-                        lines.append(pair)
-            console.print(Group(Text(row[0], "bold"), *[Padding(line, (0, 0, 0, 2)) for line in lines]))
+        _print_on_terminal(columns, rows, numbers)
         return
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
@@ -119,6 +94,44 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
             for column, cell, width in zip(columns, row, widths, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def _print_on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False)
+    said = [any(row[at] not in NOTHING for row in rows) for at in range(len(columns))]
+    columns, rows = [*compress(columns, said)], [[*compress(row, said)] for row in rows]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True, justify="right" if column in numbers else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if fits(table, console):
+        console.print(table)
+        return
+    for row in rows:
+        console.print(_paragraph(columns, row, console.width))
+
+
+def _paragraph(columns: Sequence[str], row: Sequence[str], width: int) -> Group:
+    """A row under its first cell: each of the others after its column's name, as many on a line as fit."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines: list[Text] = []
+    for column, cell in zip(columns[1:], row[1:], strict=True):
+        if cell in NOTHING:
+            continue
+        pair = Text.assemble((column, "dim"), f" {cell}")
+        if lines and len(lines[-1]) + len(pair) + 4 <= width:
+            lines[-1].append("  ").append_text(pair)
+        else:
+            lines.append(pair)
+    return Group(Text(row[0], "bold"), *[Padding(line, (0, 0, 0, 2)) for line in lines])
 
 
 def fits(table: Table, console: Console) -> bool:
