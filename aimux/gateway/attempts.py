@@ -129,11 +129,9 @@ class Attempts:
             while account is not None:
                 self._tried.add(account.name)
                 attempt = await self._attempt(account)
-                again = None
                 if attempt is not None:
-                    verdict = attempt.verdict
                     call.note_answer(attempt)
-                    if verdict.action is Action.RELAY:
+                    if attempt.verdict.action is Action.RELAY:
                         if attempt.head.status < 400:
                             pool = self._route.accounts
                             pool.served(self._selection, account, attempt.credential)
@@ -144,33 +142,41 @@ class Attempts:
                         if self._last is not None:
                             self._keep(None)
                         return attempt
-                    stale = verdict.action is Action.REFRESH  # it has another credential by now
-                    if stale and account not in self._renewed:
-                        self._renewed += (account,)
-                    if stale or (self._last is not None and _says_less(attempt, self._last)):
-                        attempt.end()
-                    else:
-                        self._keep(attempt)
-                    again = self._carry_out(attempt)
-                missing = attempt is not None and attempt.verdict.action is Action.MISSING
-                most = MAX_SEARCHED if missing else MAX_ATTEMPTS
-                if call.record.attempts - len(self._renewed) >= most or time.monotonic() >= self._deadline:
-                    break
-                account = again or self._next() or self._replaced
-                pause = PAUSE
-                if account is None and missing:
-                    account = self._route.accounts.last_resort(self._excluding(), time.time())  # a limit hides nothing
-                elif account is None and attempt is not None and self._had_a_burst(attempt):
-                    account, pause = attempt.account, BURST_PAUSE
-                if account is not None and attempt is not None and attempt.verdict.action is Action.BACK_OFF:
-                    wait = min(random.uniform(*pause), max(0.0, self._deadline - time.monotonic()))
-                    await call.turn.apart(asyncio.sleep(wait))
+                account = await self._another(account, attempt)
             if self._last is not None and not self._doubtful(self._last):
                 return self._settle(self._last)
             raise self._unserved() if self._resorted else self._failure()
         except BaseException:
             self._keep(None)
             raise
+
+    async def _another(self, asked: Account, attempt: Attempt | None) -> Account | None:
+        """Whom to ask after an account that did not serve the request, as soon as it is to be asked. None: nobody."""
+        again, action = None, None
+        if attempt is not None:
+            action = attempt.verdict.action
+            stale = action is Action.REFRESH  # it has another credential by now
+            if stale and asked not in self._renewed:
+                self._renewed += (asked,)
+            if stale or (self._last is not None and _says_less(attempt, self._last)):
+                attempt.end()
+            else:
+                self._keep(attempt)
+            again = self._carry_out(attempt)
+        missing = action is Action.MISSING
+        most = MAX_SEARCHED if missing else MAX_ATTEMPTS
+        if self._call.record.attempts - len(self._renewed) >= most or time.monotonic() >= self._deadline:
+            return None
+        account = again or self._next() or self._replaced
+        pause = PAUSE
+        if account is None and missing:
+            account = self._route.accounts.last_resort(self._excluding(), time.time())  # a limit hides nothing
+        elif account is None and attempt is not None and self._had_a_burst(attempt):
+            account, pause = asked, BURST_PAUSE
+        if account is not None and action is Action.BACK_OFF:
+            wait = min(random.uniform(*pause), max(0.0, self._deadline - time.monotonic()))
+            await self._call.turn.apart(asyncio.sleep(wait))
+        return account
 
     def _had_a_burst(self, attempt: Attempt) -> bool:
         """Whether an account that no other can stand in for is asked once more: it has a limit that names no time."""
