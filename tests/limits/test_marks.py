@@ -81,3 +81,14 @@ def test_a_grant_that_came_while_a_request_ran_moves_the_marks() -> None:
     assert not marks, "900 of 2000"
     use(book, 750, now=NOON + 60)
     assert [(mark.part, mark.standing.used, mark.standing.amount) for mark in marks] == [(0.8, 1650, 2000)]
+
+
+def test_what_ran_while_another_limit_came_moves_the_marks_of_the_first() -> None:
+    marks: list[Mark] = []
+    day, month = default("tokens_per_day", 10_000), default("tokens_per_month", 100_000)
+    book = Limits(Policy((day,)), BERLIN, on_mark=marks.append)
+    running = lease(book)
+    book.adopt(Policy((day, month)), BERLIN, NOON + 1)
+    use(book, 10, now=NOON + 2)
+    book.settle(running, 8990, 0, 0)
+    assert [(mark.part, mark.standing.limit, mark.standing.used) for mark in marks] == [(0.8, "tokens_per_day", 9000)]
