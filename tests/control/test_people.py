@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -36,6 +37,14 @@ async def test_a_user_is_added_given_a_token_and_may_call(aimux: Aimux) -> None:
     assert (await aimux.message(**bearer(issued["token"])))[0] == 401
     assert (await aimux.get("/tokens?user=ann"))["items"][0]["state"] == "revoked"
     assert issued["token"] not in aimux.log
+
+
+@pytest.mark.parametrize("ttl", [86_400, "86400", "86400s", "1440m", "24h", "1d"])
+async def test_how_long_a_token_lasts_can_be_written_in_several_ways(aimux: Aimux, ttl: object) -> None:
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    issued = await aimux.post("/tokens", {"user": "ann", "ttl": ttl}, expect=201)
+    left = datetime.fromisoformat(issued["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=23) < left <= timedelta(days=1)
 
 
 async def test_a_token_that_only_asks_the_api_has_been_used_too(aimux: Aimux) -> None:
@@ -220,8 +229,8 @@ async def test_who_reaches_which_account(start: Start) -> None:
         ("/users", {"name": "a/b"}, "begins with a letter or digit"),
         ("/users", {"name": "x" * 101}, "at most 100"),
         ("/groups", {"name": ".."}, "begins with a letter or digit"),
-        ("/tokens", {"user": "ann", "ttl": "0d"}, "body.ttl: Write it like 30d"),
-        ("/tokens", {"user": "ann", "ttl": "soon"}, "body.ttl: Write it like 30d"),
+        ("/tokens", {"user": "ann", "ttl": "0d"}, "body.ttl: write it like 30d"),
+        ("/tokens", {"user": "ann", "ttl": "soon"}, "body.ttl: write it like 30d"),
     ],
 )
 async def test_what_is_written_wrongly_is_told_in_words(aimux: Aimux, path: str, body: object, words: str) -> None:

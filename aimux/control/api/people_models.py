@@ -55,16 +55,16 @@ ScopeText = Annotated[
 Scopes = Annotated[list[ScopeText], Field(max_length=100)]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"[1-9][0-9]{0,4}[smhd]|[1-9][0-9]{5}[smh]")
-"""Six digits of days are more than 10^10 seconds."""
+_SPAN = re.compile(r"[1-9][0-9]{0,4}[smhd]|[1-9][0-9]{5}[smh]|[1-9][0-9]{0,9}")
+"""Six digits of days are more than 10^10 seconds. A command line has no numbers, only their digits."""
 
 
 def _seconds(value: Any) -> Any:
     if isinstance(value, str) and _SPAN.fullmatch(value):
-        return int(value[:-1]) * _UNITS[value[-1]]
+        return int(value) if value.isdecimal() else int(value[:-1]) * _UNITS[value[-1]]
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
-    raise ValueError("Write it like 30d, 12h, 90m or a whole number of seconds: more than nothing, and at most 99999d")
+    raise ValueError("write it like 30d, 12h, 90m or a whole number of seconds: more than nothing, and at most 99999d")
 
 
 Span = Annotated[
