@@ -19,6 +19,7 @@ import pytest
 
 from aimux.accounts import AccountPool
 from aimux.control.api import parts
+from aimux.control.dashboard.sessions import Sessions
 from aimux.storage import Database, Unusable
 from tests.control.live import Live, running
 
@@ -362,3 +363,13 @@ def test_a_form_with_files_is_looked_at_as_far_as_pages_have_them(
     _, cookie = site.sign_in(token=TOKENS["max"])
     fields = {"content-type": kind, "cookie": f"other={'x' * 9_000}; {cookie}; {cookie[:-1]}=later"}
     assert site.send("POST", "/dashboard/me/tokens", form_of(count, size), **fields)[0] == status
+
+
+def test_a_fault_of_ours_is_told_on_a_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sessions, "find", broken)
+    status, headers, text = site.send("GET", "/dashboard/me")
+    assert (status, headers["content-type"]) == (500, "text/html; charset=utf-8")
+    assert f"its log has the details under {headers['x-request-id']}" in text

@@ -26,6 +26,7 @@ from aimux.control.dashboard.page import (
     without_database,
 )
 from aimux.control.dashboard.rendering import files, ready
+from aimux.control.middlewares.problems import own_fault
 from aimux.control.principal import require
 from aimux.storage import StorageError
 
@@ -62,10 +63,7 @@ async def _as_pages(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         return await handler(request)
     except Refused as refused:
-        if is_away(refused):
-            return _no_database(request)
-        problem = refused.problem
-        return render(request, "problem.html", problem.status, title=problem.title, problem=problem, text=told(refused))
+        return _no_database(request) if is_away(refused) else _refusal(request, refused)
     except StorageError:
         return _no_database(request)
     except web.HTTPNotFound:
@@ -75,6 +73,15 @@ async def _as_pages(request: web.Request, handler: Handler) -> web.StreamRespons
         answer = render(request, "problem.html", 405, title="No such page", problem=None, text=text)
         answer.headers["allow"] = error.headers["allow"]
         return answer
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        return _refusal(request, own_fault(request, error))
+
+
+def _refusal(request: web.Request, refused: Refused) -> web.Response:
+    problem = refused.problem
+    return render(request, "problem.html", problem.status, title=problem.title, problem=problem, text=told(refused))
 
 
 def _no_database(request: web.Request) -> web.Response:

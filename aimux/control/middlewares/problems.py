@@ -38,14 +38,19 @@ async def with_problems(request: web.Request, handler: Handler) -> web.StreamRes
         if error.status == 404 and (answer := _astray(request)) is not None:
             return answer
         refused = _of_aiohttp(request, error)
-    except Exception:
+    except Exception as error:
         if _ANSWERING in request:
             raise  # the client has half an answer: aiohttp logs this and breaks the connection
-        log.exception("%s: a fault in aimux itself", request[REQUEST_ID])
-        refused = Refused(500, "internal", f"aimux failed; its log has the details under {request[REQUEST_ID]}.")
+        refused = own_fault(request, error)
     if _ANSWERING in request:
         raise refused
     return problem_response(request, refused)
+
+
+def own_fault(request: web.Request, error: Exception) -> Refused:
+    """What to answer to an exception that nobody foresaw, which goes to the log."""
+    log.error("%s: a fault in aimux itself", request[REQUEST_ID], exc_info=error)
+    return Refused(500, "internal", f"aimux failed; its log has the details under {request[REQUEST_ID]}.")
 
 
 def problem_response(request: web.Request, refused: Refused) -> web.Response:

@@ -56,7 +56,7 @@ def test_a_token_is_revoked(visitor: Visitor, site: Site) -> None:
     visit = visitor("admin")
     page = visit.go("people/users/margaret")
     page.on("dialog", lambda dialog: dialog.accept())
-    send(page, "Revoke")
+    page.get_by_role("button", name="Revoke").click()
     assert "refused from now on" in visit.notice
     assert site.message(token) == 401
     assert visit.go("people").locator("#tokens").get_by_role("link", name="margaret").is_visible()
@@ -137,7 +137,7 @@ def test_a_person_sees_what_is_their_own(visitor: Visitor, site: Site) -> None:
     page.get_by_role("link", name="To my page").click()
     expect(page.get_by_text("my laptop")).to_be_visible()
     page.on("dialog", lambda dialog: dialog.accept())
-    send(page, "Revoke")
+    page.get_by_role("button", name="Revoke").click()
     assert "refused from now on" in visit.notice
     assert site.message(token) == 401
 
