@@ -106,6 +106,7 @@ def test_on_a_tablet_it_is_seen_that_a_group_has_its_accounts_for_itself(visitor
 
 def test_that_a_table_goes_on_beside_the_page_is_seen(visitor: Visitor, site: Site) -> None:
     """A shadow at the edge, which is gone at its end."""
+    site.api("POST", "/users", {"name": "somebody-with-a-very-long-name@a-department.research.example.com"})
     page = visitor("admin", **TABLET).go("people")
     box = page.locator(".scroll", has=page.locator("#users"))
     assert box.evaluate("box => box.scrollWidth > box.clientWidth")
@@ -118,3 +119,4 @@ def test_that_a_table_goes_on_beside_the_page_is_seen(visitor: Visitor, site: Si
     before = right_edge()
     box.evaluate("box => { box.scrollLeft = box.scrollWidth }")
     assert right_edge() != before
+    site.api("DELETE", "/users/somebody-with-a-very-long-name@a-department.research.example.com")
