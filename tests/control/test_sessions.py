@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import re
+import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ import pytest
 
 from aimux.accounts import AccountPool
 from aimux.control.api import parts
+from aimux.control.dashboard import now
 from aimux.control.dashboard.sessions import Sessions
 from aimux.storage import Database, Unusable
 from tests.control.live import Live, running
@@ -373,3 +375,19 @@ def test_a_fault_of_ours_is_told_on_a_page(site: Site, monkeypatch: pytest.Monke
     status, headers, text = site.send("GET", "/dashboard/me")
     assert (status, headers["content-type"]) == (500, "text/html; charset=utf-8")
     assert f"its log has the details under {headers['x-request-id']}" in text
+
+
+def test_but_not_within_an_answer_that_has_begun(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live values: a page in the middle of them would be taken for one."""
+    _, cookie = site.sign_in(token=TOKENS["ada"])
+
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(now, "_parts", broken)
+    host, _, port = site.place.partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
+        sock.sendall(f"GET /dashboard/now/live HTTP/1.1\r\nhost: {site.place}\r\ncookie: {cookie}\r\n\r\n".encode())
+        told = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert b" 500 " not in told

@@ -39,8 +39,6 @@ async def with_problems(request: web.Request, handler: Handler) -> web.StreamRes
             return answer
         refused = _of_aiohttp(request, error)
     except Exception as error:
-        if _ANSWERING in request:
-            raise  # the client has half an answer: aiohttp logs this and breaks the connection
         refused = own_fault(request, error)
     if _ANSWERING in request:
         raise refused
@@ -48,7 +46,9 @@ async def with_problems(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 def own_fault(request: web.Request, error: Exception) -> Refused:
-    """What to answer to an exception that nobody foresaw, which goes to the log."""
+    """What to answer to a fault that nobody foresaw, which goes to the log. Raises it where an answer has begun."""
+    if _ANSWERING in request:
+        raise error  # the client has half an answer: aiohttp logs this and breaks the connection
     log.error("%s: a fault in aimux itself", request[REQUEST_ID], exc_info=error)
     return Refused(500, "internal", f"aimux failed; its log has the details under {request[REQUEST_ID]}.")
 
