@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from aimux.limits.leases import Mark
     from aimux.metering.prices import Prices
     from aimux.notices.teller import Teller
+    from aimux.plugin.types import LimitWindow
 
 EVERY = 5.0
 MARKS = (0.8, 0.95)
+SAME_RESET = 600.0
+"""Seconds by which a window's reset may waver, and is the same one."""
 DAYS = (14, 3)
 """Seconds before the end of a certificate, or of a login that can't be renewed."""
 
@@ -41,6 +44,8 @@ class Watch:
         self._certificate_ends = certificate_ends
         self._present: dict[tuple[str, str, object], Notice] = {}
         """What held at the last look."""
+        self._resets: dict[tuple[str, str], float] = {}
+        """When an account's window resets, as it was first told."""
 
     async def run(self) -> None:
         while True:
@@ -80,7 +85,7 @@ class Watch:
         for provider, pool in self._pools.items():
             accounts = list(pool.accounts.values())
             for account in accounts:
-                found += _of_account(account, now)
+                found += self._of_account(account, now)
             free = [account.free_at("") for account in accounts]
             if accounts and min(free) > now and any(account.quota.cooling(now) for account in accounts):
                 again = datetime.fromtimestamp(min(free), UTC) if min(free) < 4e9 else None
@@ -95,28 +100,32 @@ class Watch:
                 found.append(Notice("unknown_price", f"{provider}/{model}", message, now))
         return found
 
+    def _of_account(self, account: Account, now: float) -> list[Notice]:
+        name = f"{account.provider}/{account.name}"
+        found = []
+        state = account.state(now)
+        if state.status == "parked":
+            remedy = f" → {state.remedy}" if state.remedy else ""
+            found.append(Notice("account_parked", name, f"{name} is parked: {state.reason}{remedy}", now))
+        for window in account.quota.windows.values():
+            over = window.resets_at is not None and window.resets_at <= now
+            reached = [mark for mark in MARKS if (window.used or 0.0) >= mark]
+            if window.scope is None and reached and not over:
+                message = f"{name} has used {window.used:.0%} of its {window.name} window."
+                details = {"window": window.name, "used": window.used, "resets_at": window.resets_at}
+                once = (window.name, self._reset(name, window), reached[-1])
+                found.append(Notice("window", name, message, now, details, once))
+        credential, renewer = account.credential, account.renewer
+        lasts = credential is None or (credential.renewable and (renewer is None or not renewer.refused))
+        if credential is not None and not lasts and credential.expires_at is not None:
+            found += _ending("credential", name, f"{name}'s login, which can't be renewed,", credential.expires_at, now)
+        return found
 
-def _of_account(account: Account, now: float) -> list[Notice]:
-    name = f"{account.provider}/{account.name}"
-    found = []
-    state = account.state(now)
-    if state.status == "parked":
-        remedy = f" → {state.remedy}" if state.remedy else ""
-        found.append(Notice("account_parked", name, f"{name} is parked: {state.reason}{remedy}", now))
-    for window in account.quota.windows.values():
-        over = window.resets_at is not None and window.resets_at <= now
-        reached = [mark for mark in MARKS if (window.used or 0.0) >= mark]
-        if window.scope is None and reached and not over:
-            message = f"{name} has used {window.used:.0%} of its {window.name} window."
-            details = {"window": window.name, "used": window.used, "resets_at": window.resets_at}
-            # A reset that moves by seconds is the same one.
-            once = (window.name, round((window.resets_at or 0.0) / 600), reached[-1])
-            found.append(Notice("window", name, message, now, details, once))
-    credential, renewer = account.credential, account.renewer
-    lasts = credential is None or (credential.renewable and (renewer is None or not renewer.refused))
-    if credential is not None and not lasts and credential.expires_at is not None:
-        found += _ending("credential", name, f"{name}'s login, which can't be renewed,", credential.expires_at, now)
-    return found
+    def _reset(self, account: str, window: LimitWindow) -> float:
+        told, key = window.resets_at or 0.0, (account, window.name)
+        if abs(told - self._resets.setdefault(key, told)) > SAME_RESET:
+            self._resets[key] = told
+        return self._resets[key]
 
 
 def _ending(event: str, about: str, what: str, ends: float, now: float) -> list[Notice]:

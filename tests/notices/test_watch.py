@@ -59,6 +59,17 @@ async def test_a_window_that_wavers_at_a_mark_is_told_once(start: Start, resets:
     assert events == [("window", "plain/default")] * told
 
 
+async def test_so_is_one_whose_reset_wavers(start: Start) -> None:
+    aimux = await start()
+    reset = time.time() // 600 * 600 + 3600
+    events = []
+    for seconds in range(0, 600, 60):
+        for late in (-1, 1):
+            aimux.account().observe((LimitWindow(f"5h{seconds}", 0.9, reset + seconds + late),), time.time())
+            events += look(aimux)
+    assert len(events) == 10
+
+
 async def test_parked_and_limited_accounts_are_told_when_it_begins(start: Start) -> None:
     aimux = await start(accounts=("default", "other"))
     aimux.account().apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
