@@ -255,7 +255,7 @@ class Aimux:
         """One connection: send, and read to the end of the connection."""
         reader, writer = await self.connect()
         writer.write(request)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await reader.read()
 
     def close(self) -> None:
