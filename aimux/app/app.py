@@ -186,10 +186,15 @@ class App:
         self.journal = Journal()
         self.metering = Metering(self.database, config, self.pools.providers, self.accounts)
         stack.push_async_callback(self.metering.close)
-        self.notices = Teller(config.notices)
+        nodes, several = None, config.database.address is not None
+        if several:
+            from aimux.notices.nodes import Nodes
+
+            nodes = Nodes(self.database)
+        self.notices = Teller(config.notices, nodes)
         stack.push_async_callback(self.notices.close)
         self.watch = Watch(self.notices, self.pools, self.metering.prices, self._certificate_ends)
-        claims = Claims() if config.database.address is not None else None
+        claims = Claims() if several else None
         limits = Limits(Policy(), ZoneInfo(config.limits.time_zone), claims=claims, on_mark=self.watch.marked)
         self.limits = LimitKeeper(self.database, limits, config.limits, self.metering.ledger)
         stack.push_async_callback(self.limits.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,5 +25,6 @@ class Notice:
     once: object = None
 
     @property
-    def key(self) -> tuple[str, str, object]:
-        return self.event, self.about, self.once
+    def key(self) -> str:
+        """The same at every node."""
+        return hashlib.sha256(repr((self.event, self.about, self.once)).encode()).hexdigest()[:32]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from aimux.config.notices import Notices, Webhook
+    from aimux.notices.nodes import Nodes
     from aimux.notices.notice import Notice
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,15 @@ SECONDS = 10.0
 class Teller:
     """`tell` returns at once. `recent` are the last notices, newest last."""
 
-    def __init__(self, settings: Notices) -> None:
+    def __init__(self, settings: Notices, nodes: Nodes | None = None) -> None:
+        """`nodes`: the others that may see the same things, if there can be any."""
         self.settings = settings
         self.recent: deque[Notice] = deque(maxlen=KEPT)
-        self._told: OrderedDict[tuple[str, str, object], None] = OrderedDict()
+        self._nodes = nodes
+        self._told: OrderedDict[str, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        """Notices that another node may send, by key."""
         self._session: aiohttp.ClientSession | None = None
 
     def tell(self, notice: Notice) -> None:
@@ -59,41 +64,68 @@ class Teller:
             return
         self._told[notice.key] = None
         if len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
+            self._drop(self._told.popitem(last=False)[0])
         self.recent.append(notice)
         log.warning("notice: %s", notice.message)
-        for webhook in self.settings.webhooks:
-            self._start(self._post(webhook, notice))
-        for number, address in enumerate(self.settings.apprise):
-            self._start(self._apprise(f"notices.apprise[{number}]", address, notice))
+        if self._nodes is None:
+            self._send(notice)
+        elif self.settings.webhooks or self.settings.apprise:
+            self._ask(self._nodes, notice)
 
     def forget(self, notice: Notice) -> None:
         """What it was about is over: the next time it is sent again."""
         self._told.pop(notice.key, None)
+        self._drop(notice.key)
+
+    def _drop(self, key: str) -> None:
+        if self._nodes is not None:
+            self._nodes.forget(key)
+            if (asking := self._asking.pop(key, None)) is not None:
+                asking.cancel()
+
+    def _ask(self, nodes: Nodes, notice: Notice) -> None:
+        """Send it, unless another node does."""
+
+        async def send_once() -> None:
+            if await nodes.mine(notice.key):
+                if tasks := self._send(notice):
+                    await asyncio.wait(tasks)
+                nodes.sent(notice.key)
+
+        self._asking[notice.key] = task = asyncio.get_running_loop().create_task(send_once())
+        task.add_done_callback(_report)
+
+    def _send(self, notice: Notice) -> list[asyncio.Task[None]]:
+        works = [self._post(webhook, notice) for webhook in self.settings.webhooks]
+        works += [
+            self._apprise(f"notices.apprise[{number}]", address, notice)
+            for number, address in enumerate(self.settings.apprise)
+        ]
+        return [task for work in works if (task := self._start(work)) is not None]
 
     async def close(self) -> None:
         """End the deliveries. Notices that have not arrived by now are given up: what still holds is told at the next
         start."""
+        await end(*self._asking.values())
         if self._tasks:
             log.warning("notices that have not arrived are given up: %d", len(self._tasks))
         await end(*self._tasks)
+        if self._nodes is not None:
+            await self._nodes.close()
         if self._session is not None:
             await self._session.close()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """None if there are too many."""
         if len(self._tasks) >= WAITING:
             log.error("a notice was not sent: %d others are still waiting", len(self._tasks))
             work.close()
-            return
+            return None
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._over)
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Its text may hold an address, which is a secret.
-            log.error("a notice was not sent: %s", type(error).__name__)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_report)
+        return task
 
     # --- webhooks ----------------------------------------------------------------------------------------------------
 
@@ -166,6 +198,12 @@ class Teller:
             await asyncio.sleep(pause)
             if address not in self.settings.apprise:
                 return
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        # Its text may hold an address, which is a secret.
+        log.error("a notice was not sent: %s", type(error).__name__)
 
 
 def _target(address: str) -> Any:

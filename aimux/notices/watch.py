@@ -42,7 +42,7 @@ class Watch:
         self._pools = pools
         self._prices = prices
         self._certificate_ends = certificate_ends
-        self._present: dict[tuple[str, str, object], Notice] = {}
+        self._present: dict[str, Notice] = {}
         """What held at the last look."""
         self._resets: dict[tuple[str, str], float] = {}
         """When an account's window resets, as it was first told."""
@@ -113,7 +113,7 @@ class Watch:
             if window.scope is None and reached and not over:
                 message = f"{name} has used {window.used:.0%} of its {window.name} window."
                 details = {"window": window.name, "used": window.used, "resets_at": window.resets_at}
-                once = (window.name, self._reset(name, window), reached[-1])
+                once = (window.name, round(self._reset(name, window) / SAME_RESET), reached[-1])
                 found.append(Notice("window", name, message, now, details, once))
         credential, renewer = account.credential, account.renewer
         lasts = credential is None or (credential.renewable and (renewer is None or not renewer.refused))
