@@ -51,10 +51,8 @@ def is_id(text: str) -> bool:
 
 def members(*names: str) -> re.Pattern[bytes]:
     """For `ids_in_body`: finds the members of these names anywhere in a body, each with its name."""
-    begin = re.escape(
-        "".join(sorted({name[0] for name in names})).encode()
-    )  # most texts are told from it: 0.6 of the time
-    return re.compile(rb'"(?=[%b])(%b)"\s*:\s*' % (begin, b"|".join(re.escape(name.encode()) for name in names)))
+    first = "".join(sorted({name[0] for name in names}))  # most texts differ in it: 0.6 of the time
+    return re.compile(rf'"(?=[{re.escape(first)}])({"|".join(map(re.escape, names))})"\s*:\s*'.encode())
 
 
 def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -121,22 +121,28 @@ HEADERS = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"
 USERS = [{"name": "alice", "token": TOKEN}]
 
 
+def held(
+    session: aiohttp.ClientSession, url: str, trusting: ssl.SSLContext
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    """A stream of which the upstream holds all but the first three events."""
+    headers = {**HEADERS, "x-simulator": "hold:3"}
+    return session.post(f"{url}/claude/v1/messages", json={**PROMPT, "stream": True}, headers=headers, ssl=trusting)
+
+
 async def test_a_stream_arrives_event_by_event(proxy: Callable[[str, int, Path], list[str]], tmp_path: Path) -> None:
-    async with stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting), aiohttp.ClientSession() as session:
-        asked = session.post(
-            f"{url}/claude/v1/messages",
-            json={**PROMPT, "stream": True},
-            headers={**HEADERS, "x-simulator": "hold:3"},
-            ssl=trusting,
-        )
-        async with asyncio.timeout(30), asked as answer:
-            received = b""
-            while received.count(b"\n\n") < 3:  # what the upstream has sent so far; it sends no more before release
-                received += await answer.content.readany()
-            assert b"message_stop" not in received
-            await upstream.wait_for_held()
-            upstream.release()
-            assert b"message_stop" in received + await answer.content.read()
+    async with (
+        stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting),
+        aiohttp.ClientSession() as session,
+        asyncio.timeout(30),
+        held(session, url, trusting) as answer,
+    ):
+        received = b""
+        while received.count(b"\n\n") < 3:  # what the upstream has sent so far; it sends no more before release
+            received += await answer.content.readany()
+        assert b"message_stop" not in received
+        await upstream.wait_for_held()
+        upstream.release()
+        assert b"message_stop" in received + await answer.content.read()
 
 
 async def test_a_client_that_leaves_stops_its_upstream(
@@ -144,14 +150,8 @@ async def test_a_client_that_leaves_stops_its_upstream(
 ) -> None:
     """Also while the model thinks: otherwise the account pays for what nobody reads."""
     async with stack(proxy, tmp_path, users=USERS) as (upstream, url, trusting), aiohttp.ClientSession() as session:
-        asked = session.post(
-            f"{url}/claude/v1/messages",
-            json={**PROMPT, "stream": True},
-            headers={**HEADERS, "x-simulator": "hold:3"},
-            ssl=trusting,
-        )
         async with asyncio.timeout(30):
-            async with asked as answer:
+            async with held(session, url, trusting) as answer:
                 await upstream.wait_for_held()
                 assert answer.connection is not None
                 assert answer.connection.transport is not None
