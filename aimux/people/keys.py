@@ -50,10 +50,20 @@ class KeySet:
         self._keys: dict[str | None, Any]
         try:
             if text.lstrip().startswith("{"):
-                self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(text).keys}
+                read = jwt.PyJWKSet.from_json(text).keys
+                self._keys = {key.key_id: key for key in read if hasattr(key.key, "verify")}
+                if not self._keys:
+                    raise NoKeys("no public key is in it, only private or shared ones")
             else:
                 self._keys = {None: load_pem_public_key(text.encode())}
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            NotImplementedError,  # PyJWT's for a key whose alg is none
+        ) as error:
             raise NoKeys(f"no usable key is in it ({error})") from None
 
     def find(self, name: str | None) -> Any | None:

@@ -171,6 +171,8 @@ class Signed:
 
     def _read(self, said: Mapping[str, Any]) -> Claims | Denied:
         settings = self.settings
+        if not str(said["sub"]).isprintable():  # it is stored and logged, and no database takes half a character or NUL
+            return _refused(Denied.FOREIGN, "its sub holds characters that can't be printed")
         names = (_claim(said, claim) for claim in settings.user_claim)
         name = next((name for name in names if isinstance(name, str) and _is_name(name)), None)
         if name is None:

@@ -16,7 +16,7 @@ import pytest
 from aimux.config.auth import SignedTokens
 from aimux.people import Access, Configured, Denied, Directory, Group, Role, User
 from aimux.people.directory import Stored
-from aimux.people.keys import KeySet
+from aimux.people.keys import KeySet, NoKeys
 from aimux.people.signed import Signed
 from aimux.people.tokens import digest
 from tests.people.signing import ALGORITHMS, EC, OTHER, RSA, SECRET, find, jwks, pem, signed, token
@@ -185,3 +185,21 @@ def test_the_log_tells_the_operator_why_a_token_is_refused(caplog: pytest.LogCap
 def test_a_head_of_brackets_is_no_token() -> None:
     head = base64.urlsafe_b64encode(b'{"alg":"HS256","x":' + 2500 * b"[").rstrip(b"=").decode()
     assert find(signed(), f"{head}.e30.AA") is Denied.UNKNOWN
+
+
+@pytest.mark.parametrize("subject", ["\ud800", "\0", "a\nb"])
+def test_a_subject_is_stored_and_logged_whatever_names_the_user(subject: str) -> None:
+    verifier = signed(user_claim="email")
+    assert isinstance(find(verifier, token(sub="auth0|1", email="ann")), Access)
+    assert find(verifier, token(sub=subject, email="ann")) is Denied.FOREIGN
+
+
+def test_only_public_keys_of_a_set_verify() -> None:
+    private = {**jwt.algorithms.RSAAlgorithm.to_jwk(RSA, as_dict=True), "kid": "private", "alg": "RS256"}
+    public = json.loads(jwks(k1=OTHER))["keys"]
+    verifier = signed(KeySet(json.dumps({"keys": [private, *public]})))
+    assert isinstance(find(verifier, token(OTHER, "RS256", "k1")), Access)
+    assert find(verifier, token(RSA, "RS256", "private")) is Denied.UNKNOWN
+    for unusable in (private, {**public[0], "alg": "none"}):
+        with pytest.raises(NoKeys):
+            KeySet(json.dumps({"keys": [unusable]}))
