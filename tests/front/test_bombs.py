@@ -30,6 +30,7 @@ def _deflated(wbits: int) -> bytes:
     return _packed(packer.compress, packer.flush, 200)
 
 
+@cache
 def _brotli() -> bytes:
     packer = brotli.Compressor(quality=9, lgwin=24)
     return _packed(packer.process, packer.finish, 1024)

@@ -103,7 +103,7 @@ _WORDS = (
 )
 
 
-@fuzz("streams", *_WORDS)
+@fuzz("streams", *_WORDS, share=4)
 def test_meters_of_streams(data: bytes) -> None:
     """No matter how the bytes are cut."""
     for make in METERS:
@@ -116,7 +116,7 @@ def test_meters_of_streams(data: bytes) -> None:
                 feed(meter, [data])
 
 
-@fuzz("results", *_WORDS)
+@fuzz("results", *_WORDS, share=4)
 def test_meters_of_what_was_made_behind_an_answer(data: bytes) -> None:
     batch = partial(anthropic_stored.BatchResults, "msgbatch_01")
     for make in (batch, openai_meters.BackgroundStream, openai.KeptAnswer):
