@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import time
@@ -18,7 +19,7 @@ from aimux.config.files import read_text
 from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from aimux.plugin.http import Http, HttpAnswer
@@ -50,21 +51,13 @@ class KeySet:
         self._keys: dict[str | None, Any]
         try:
             if text.lstrip().startswith("{"):
-                read = jwt.PyJWKSet.from_json(text).keys
-                self._keys = {key.key_id: key for key in read if hasattr(key.key, "verify")}
-                if not self._keys:
-                    raise NoKeys("no public key is in it, only private or shared ones")
+                self._keys = dict(_public_keys(json.loads(text)["keys"]))
             else:
                 self._keys = {None: load_pem_public_key(text.encode())}
-        except (
-            jwt.PyJWTError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-            NotImplementedError,  # PyJWT's for a key whose alg is none
-        ) as error:
-            raise NoKeys(f"no usable key is in it ({error})") from None
+        except (jwt.PyJWTError, ValueError, TypeError, LookupError, RecursionError) as error:
+            raise NoKeys(f"no usable key is in it ({type(error).__name__}: {error})") from None
+        if not self._keys:
+            raise NoKeys("no usable key is in it: none that is public, for signatures, and RSA, EC or Ed25519")
 
     def find(self, name: str | None) -> Any | None:
         """See `signed.Keys`. A single key without an id verifies every token that names no other."""
@@ -78,6 +71,21 @@ class KeySet:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def _public_keys(told: list[Any]) -> Iterator[tuple[str | None, Any]]:
+    """Those of a JWKS that verify. Others are left out, as RFC 7517, 5 has it: a signer may have more for others."""
+    import jwt
+
+    for each in told:
+        try:
+            key = jwt.PyJWK.from_dict(each)
+        # PyJWT has an error for what it doesn't know, NotImplementedError for `alg: none`, the rest for odd fields.
+        except (jwt.PyJWTError, NotImplementedError, ValueError, TypeError, AttributeError):
+            continue
+        private = not hasattr(key.key, "verify")
+        if not private and each.get("use", "sig") == "sig" and isinstance(key.key_id, str | None):
+            yield key.key_id, key
 
 
 def fetched_keys(answer: HttpAnswer) -> KeySet:

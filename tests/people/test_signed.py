@@ -194,12 +194,22 @@ def test_a_subject_is_stored_and_logged_whatever_names_the_user(subject: str) ->
     assert find(verifier, token(sub=subject, email="ann")) is Denied.FOREIGN
 
 
-def test_only_public_keys_of_a_set_verify() -> None:
+def test_of_a_set_only_public_keys_for_signatures_verify() -> None:
     private = {**jwt.algorithms.RSAAlgorithm.to_jwk(RSA, as_dict=True), "kid": "private", "alg": "RS256"}
     public = json.loads(jwks(k1=OTHER))["keys"]
-    verifier = signed(KeySet(json.dumps({"keys": [private, *public]})))
+    unusable = [
+        private,
+        {**json.loads(jwks(enc=RSA))["keys"][0], "use": "enc"},
+        {**public[0], "kid": "none", "alg": "none"},
+        {**public[0], "kid": ["k1"]},
+        {**public[0], "kid": "number", "n": 5},
+        {"kty": "future", "kid": "future"},
+        "no key",
+    ]
+    verifier = signed(KeySet(json.dumps({"keys": [*unusable, *public, *unusable]})))
     assert isinstance(find(verifier, token(OTHER, "RS256", "k1")), Access)
-    assert find(verifier, token(RSA, "RS256", "private")) is Denied.UNKNOWN
-    for unusable in (private, {**public[0], "alg": "none"}):
+    for name in ("private", "enc"):
+        assert find(verifier, token(RSA, "RS256", name)) is Denied.UNKNOWN
+    for one in unusable:
         with pytest.raises(NoKeys):
-            KeySet(json.dumps({"keys": [unusable]}))
+            KeySet(json.dumps({"keys": [one]}))
