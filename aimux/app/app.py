@@ -193,7 +193,7 @@ class App:
             nodes = Nodes(self.database)
         self.notices = Teller(config.notices, nodes)
         stack.push_async_callback(self.notices.close)
-        self.watch = Watch(self.notices, self.pools, self.metering.prices, self._certificate_ends)
+        self.watch = Watch(self.notices, self.pools, self.metering.prices, self._certificate_ends_soon)
         claims = Claims() if several else None
         limits = Limits(Policy(), ZoneInfo(config.limits.time_zone), claims=claims, on_mark=self.watch.marked)
         self.limits = LimitKeeper(self.database, limits, config.limits, self.metering.ledger)
@@ -313,6 +313,9 @@ class App:
 
     def _certificate_ends(self) -> float | None:
         return self.tls.not_after if self.tls is not None else None
+
+    def _certificate_ends_soon(self, now: float) -> float | None:
+        return self.tls.not_after if self.tls is not None and self.tls.pair.ends_soon(now) else None
 
     def _secrets(self) -> Iterator[str]:
         """Every secret that it holds, to be kept out of logs and errors."""

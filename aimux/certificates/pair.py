@@ -45,10 +45,14 @@ class Pair:
     """What the certificate is for: DNS names and addresses."""
     key_open_to_others: bool
 
+    def ends_soon(self, now: float) -> bool:
+        """Whether it should have been renewed by now: one that lives for days is, long before it has 14 left."""
+        return self.not_after - now < min(WARN_BEFORE.total_seconds(), (self.not_after - self.not_before) / 4)
+
     def warnings(self, now: float) -> list[str]:
         """What works now and should be looked after."""
         found = []
-        if self.not_after - now < min(WARN_BEFORE.total_seconds(), (self.not_after - self.not_before) / 4):
+        if self.ends_soon(now):
             found.append(
                 f"the TLS certificate expires at {_date(self.not_after)}: renew it, aimux takes the new one by itself"
             )

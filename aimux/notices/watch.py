@@ -35,9 +35,9 @@ class Watch:
         teller: Teller,
         pools: Mapping[str, AccountPool],
         prices: Prices,
-        certificate_ends: Callable[[], float | None],
+        certificate_ends: Callable[[float], float | None],
     ) -> None:
-        """`certificate_ends`: when the server's own certificate does, unix seconds; None: there is none."""
+        """`certificate_ends`: when the server's own certificate does, unix seconds; None: none does soon."""
         self._teller = teller
         self._pools = pools
         self._prices = prices
@@ -91,7 +91,7 @@ class Watch:
                 again = datetime.fromtimestamp(min(free), UTC) if min(free) < 4e9 else None
                 when = f"the next one is free at {again:%Y-%m-%d %H:%M} UTC" if again else "none comes back by itself"
                 found.append(Notice("accounts_limited", provider, f"No {provider} account has room: {when}.", now))
-        ends = self._certificate_ends()
+        ends = self._certificate_ends(now)
         if ends is not None:
             found += _ending("certificate", "certificate", "aimux's certificate", ends, now)
         for (provider, model), tariff in list(self._prices.tariffs.items()):

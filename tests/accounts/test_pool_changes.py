@@ -59,6 +59,9 @@ async def test_a_key_in_the_configuration_that_is_none_parks_its_account_and_no_
     pool.reconfigure(with_key("one-of-ours"))
     await pool.load()
     assert pool.accounts["api-key"].state(START).status == "healthy"
+    pool.reconfigure(provider(pool.provider.settings.model_copy(update={"api_key": None})))
+    await pool.load()
+    assert set(pool.accounts) == {"a"}, "a key that was taken out of the configuration serves nobody"
 
 
 async def test_accounts_that_come_and_go(make_pool: Any, state_dir: Any) -> None:

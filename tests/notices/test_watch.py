@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
 
 from aimux.accounts.account import Renewal
+from aimux.certificates import ServerTLS, TLSFiles
 from aimux.limits.leases import Mark, Standing
 from aimux.limits.rules import Owner
+from aimux.notices import watch
 from aimux.plugin import Action, Credential, LimitWindow, Verdict
+from tests.certificates.certificates import DAY, NOW, Files, Issued
 from tests.gateway.answers import answer
 from tests.gateway.conftest import Aimux, Start, Upstream, request, start, upstream
+from tests.waiting import until
 
 __all__ = ["start", "upstream"]
 
@@ -46,6 +51,21 @@ async def test_windows_are_told_at_80_and_95_percent_and_anew_after_their_reset(
     tell(0.85, reset + 5 * 3600)
     assert look(aimux) == [("window", "plain/default")]
     assert aimux.app.notices.recent[-1].message == "plain/default has used 85% of its 5h window."
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        LimitWindow("7d_opus", 0.99, time.time() + 3600, scope="opus"),
+        LimitWindow("5h", 0.99, time.time() - 1),
+        LimitWindow("5h", None, time.time() + 3600, status="rejected"),
+    ],
+    ids=["of one model", "over", "how full nobody knows"],
+)
+async def test_other_windows_are_not_told(start: Start, window: LimitWindow) -> None:
+    aimux = await start()
+    aimux.account().observe((window,), time.time())
+    assert ("window", "plain/default") not in look(aimux)
 
 
 @pytest.mark.parametrize(("resets", "told"), [(True, 1), (False, 2)])
@@ -105,13 +125,47 @@ async def test_a_provider_without_accounts_is_no_notice(start: Start) -> None:
 @pytest.mark.parametrize(("days", "told"), [(20, 0), (13, 1), (2, 1), (-1, 1)])
 async def test_a_login_that_can_not_be_renewed_is_told_before_its_end(start: Start, days: int, told: int) -> None:
     aimux = await start()
-    credential = Credential("oauth", "s", expires_at=time.time() + days * 86400)
-    aimux.account().publish(credential, time.time())
-    assert [event for event, _ in look(aimux)].count("credential") == told
-    aimux.account().publish(
-        Credential("oauth", "t", refresh_token="r", expires_at=time.time() + days * 86400), time.time()
-    )
+    ends = time.time() + days * 86400
+    aimux.account().publish(Credential("oauth", "t", refresh_token="r", expires_at=ends), time.time())
     assert look(aimux) == []
+    aimux.account().publish(Credential("oauth", "s", expires_at=ends), time.time())
+    assert [event for event, _ in look(aimux)].count("credential") == told
+    if told:
+        verb = "ends" if days > 0 else "has ended"
+        assert f"can't be renewed, {verb} on " in aimux.app.notices.recent[-1].message
+
+
+async def test_each_mark_before_an_end_is_told_once(start: Start) -> None:
+    aimux = await start()
+    ends = time.time() + 20 * 86400
+    aimux.account().publish(Credential("oauth", "s", expires_at=ends), time.time())
+    told = [
+        look(aimux, ends - days * 86400).count(("credential", "plain/default")) for days in (15, 13, 5, 2, 1, 0, -1)
+    ]
+    assert told == [0, 1, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("life", "left", "told"), [(90, 15, 0), (90, 13, 1), (6, 5, 0), (6, 1, 1), (6, -1, 1)], ids=str
+)
+async def test_a_certificate_is_told_when_it_should_have_been_renewed(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, life: int, left: int, told: int
+) -> None:
+    """One that lives for six days is new, and no news, with five left."""
+    files = Files(tmp_path / "cert.pem", tmp_path / "key.pem")
+    files.issue(Issued(not_after=NOW - DAY + life * DAY))
+    aimux = await start()
+    monkeypatch.setattr(aimux.app, "tls", ServerTLS(TLSFiles(files.cert, files.key)))
+    now = (NOW + (life - 1 - left) * DAY).timestamp()
+    assert look(aimux, now).count(("certificate", "certificate")) == told
+
+
+async def test_it_looks_by_itself(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "EVERY", 0.01)
+    aimux = await start()
+    aimux.account().apply(Verdict(Action.PARK, "revoked", remedy="log in again"), time.time())
+    await until(lambda: aimux.app.notices.recent)
+    assert aimux.app.notices.recent[0].message == "plain/default is parked: revoked → log in again"
 
 
 async def test_nor_is_one_whose_renewal_is_refused_told_only_when_it_has_ended(
@@ -125,9 +179,10 @@ async def test_nor_is_one_whose_renewal_is_refused_told_only_when_it_has_ended(
 
 
 async def test_a_price_that_nobody_knows_is_told(start: Start) -> None:
-    aimux = await start()
+    aimux = await start(prices={"own": {"input": 1, "output": 2}})
     aimux.app.metering.prices.tariffs["plain", "odd"] = None
     aimux.app.metering.prices.tariffs["plain", ""] = None  # a request that named no model
+    aimux.app.metering.prices.tariffs["plain", "own"] = None  # no list has it, and the configuration does
     assert look(aimux) == [("unknown_price", "plain/odd")]
     assert look(aimux) == []
 
