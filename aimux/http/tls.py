@@ -141,7 +141,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         """Read what there is; b"" where the peer has said that nothing more comes. Raises ssl.SSLError."""
         if self._ready is not None:
             self._began = True
-            if not self._shake_hands():
+            if self._over or not self._shake_hands():  # over: a piece before this one was no handshake
                 return
         try:
             while self._incoming.pending and (not pieces or pieces[-1]):

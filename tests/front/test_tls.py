@@ -49,15 +49,19 @@ async def test_a_refusal_is_read_although_the_body_still_comes(
     writer.transport.abort()
 
 
-async def test_plain_http_is_told_so_and_others_are_served(start: Start, tls: dict[str, Any], issued: Issued) -> None:
+@pytest.mark.parametrize("cookie", [10, 9_000])
+async def test_plain_http_is_told_so_and_others_are_served(
+    start: Start, tls: dict[str, Any], issued: Issued, cookie: int
+) -> None:
     aimux = await start(tls=tls)
     reader, writer = await aimux.connect()
-    writer.write(head("GET /plain/v1/messages HTTP/1.1"))
+    writer.write(head("GET /plain/v1/messages HTTP/1.1", f"Cookie: a={'x' * cookie}"))
     async with asyncio.timeout(10):
         answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert answer.endswith(b'"message": "This port speaks HTTPS: begin the address with https://."}}')
     assert aimux.log.count("a request from 127.0.0.1 is refused: it speaks plain HTTP, and this port HTTPS") == 1
+    assert "handshake" not in aimux.log
     reader, writer = await connected(aimux, issued)
     writer.write(head("GET /plain/v1/honest HTTP/1.1", close=True))
     async with asyncio.timeout(10):
