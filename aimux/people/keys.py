@@ -19,7 +19,7 @@ from aimux.config.files import read_text
 from aimux.plugin.http import HttpUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from aimux.plugin.http import Http, HttpAnswer
@@ -51,11 +51,11 @@ class KeySet:
         self._keys: dict[str | None, Any]
         try:
             if text.lstrip().startswith("{"):
-                self._keys = dict(_public_keys(json.loads(text)["keys"]))
+                self._keys = dict(_public_keys(json.loads(text)))
             else:
                 self._keys = {None: load_pem_public_key(text.encode())}
-        except (jwt.PyJWTError, ValueError, TypeError, LookupError, RecursionError) as error:
-            raise NoKeys(f"no usable key is in it ({type(error).__name__}: {error})") from None
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            raise NoKeys(f"no usable key is in it ({error})") from None
         if not self._keys:
             raise NoKeys("no usable key is in it: none that is public, for signatures, and RSA, EC or Ed25519")
 
@@ -73,10 +73,13 @@ class KeySet:
         return len(self._keys)
 
 
-def _public_keys(told: list[Any]) -> Iterator[tuple[str | None, Any]]:
-    """Those of a JWKS that verify. Others are left out, as RFC 7517, 5 has it: a signer may have more for others."""
+def _public_keys(document: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
+    """Those of a JWKS that verify. Others are left out, as RFC 7517, 5 has it: a signer may have more for others.
+    Raises NoKeys."""
     import jwt
 
+    if not isinstance(told := document.get("keys"), list):
+        raise NoKeys('it is no JWKS, which is JSON as {"keys": [...]}')
     for each in told:
         try:
             key = jwt.PyJWK.from_dict(each)

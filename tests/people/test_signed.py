@@ -213,3 +213,6 @@ def test_of_a_set_only_public_keys_for_signatures_verify() -> None:
     for one in unusable:
         with pytest.raises(NoKeys):
             KeySet(json.dumps({"keys": [one]}))
+    for document in ({"keys": 5}, {"key": public}):
+        with pytest.raises(NoKeys, match="it is no JWKS"):
+            KeySet(json.dumps(document))
