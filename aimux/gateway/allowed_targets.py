@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimux.gateway.outline import ITEMS
 from aimux.plugin.body import MAX_MODEL
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from aimux.gateway.caller import Caller
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.models import Target
@@ -45,9 +46,9 @@ def allowed_targets(
     return usable
 
 
-def refuse_substitutes(caller: Caller, provider: str, body: Body, *, whole: bool) -> None:
+def refuse_substitutes(caller: Caller, provider: str, body: Body, cut: Collection[str]) -> None:
     """Raises GatewayError where a body names further models, to be taken in place of the first, and the caller may not
-    use one of them. `whole` False: of a long list there are only the first items."""
+    use one of them. `cut`: members of which only the beginning is there."""
     if caller.may_use(provider, ""):
         return
     raw = body.raw
@@ -57,7 +58,7 @@ def refuse_substitutes(caller: Caller, provider: str, body: Body, *, whole: bool
     for name in _SUBSTITUTES:
         if not isinstance(listed := document.get(name), list):
             continue
-        if not whole and not 0 < len(listed) < ITEMS:
+        if name in cut:
             raise _may_not(f"so long a list of {name}, as your access is bound to some models")
         for one in listed:
             model = one.get("model") if isinstance(one, dict) else one

@@ -59,6 +59,11 @@ class Skimmed:
         self.references = references
 
     @property
+    def cut(self) -> set[str]:
+        """Members of which the summary has only the beginning."""
+        return self._outline.cut
+
+    @property
     def model(self) -> str:
         """The model as the upstream reads it. Raises GatewayError if that is unclear: it could be any."""
         if self._outline.hard:

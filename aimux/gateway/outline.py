@@ -50,6 +50,8 @@ class Outline:
         """Forget everything."""
         self.members: dict[str, Any] = {}
         """Top-level members; for a repeated key the last one, as every parser reads it."""
+        self.cut: set[str] = set()
+        """Those of them of which only the beginning is there."""
         self.spans: list[tuple[int, int]] = []
         """Where the values of all members called `model` begin and end."""
         self.done = False
@@ -166,6 +168,10 @@ class Outline:
         size = self._offset + position - self._begin
         if key == "model":
             self.spans.append((self._begin, self._begin + size))
+        if len(self._value) < size:
+            self.cut.add(key)
+        else:
+            self.cut.discard(key)
         value = _value(self._value, size)
         if value is None:
             self.members.pop(key, None)

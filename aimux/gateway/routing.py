@@ -82,7 +82,7 @@ class Routing:
                 caller, targets, provider.instance, record.model if raw or named else None, upgrade
             )
             if raw and not admitted.form:
-                refuse_substitutes(caller, provider.instance, seen, whole=skimmed is None)
+                refuse_substitutes(caller, provider.instance, seen, skimmed.cut if skimmed is not None else ())
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         conversation = conversation_of(provider, head, seen) if choice else None

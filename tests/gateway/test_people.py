@@ -138,7 +138,10 @@ MANY = ['"small-2"'] * 8
         ('[{"max_tokens": 1}]', 400),
         (f'["small-{LONG[:300]}"]', 400),
         (f'["small-2", {", ".join(MANY)}, "large-1"]', 400),
+        (f"[{', '.join(MANY)}]", 200),
         (f'[{{"model": "large-1", "more": "{LONG}"}}]', 400),
+        (f'["small-2", {{"model": "small-3", "more": "{LONG[:2_000]}"}}, "large-1"]', 400),
+        (f'["small-2", {" " * 70_000} "large-1"]', 400),
     ],
 )
 async def test_nor_may_one_that_is_not_take_its_place(
