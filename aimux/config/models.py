@@ -136,7 +136,8 @@ class Config(Section):
     )
     trusted_proxies: tuple[Network, ...] = Field(
         default=(),
-        description="Networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` names the client's address.",
+        description="Networks of reverse proxies whose `X-Forwarded-For` or `Forwarded` names the client's address; "
+        "`unix` for one that comes over a unix socket.",
     )
     drop_headers: tuple[HeaderPattern, ...] = Field(
         default=(),

@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import core_schema
@@ -215,13 +215,15 @@ def _host(host: str, value: str, remedy: str) -> str:
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def parse_network(value: object) -> IPNetwork:
-    """From `10.0.0.0/8` or a single address."""
+def parse_network(value: object) -> IPNetwork | Literal["unix"]:
+    """From `10.0.0.0/8`, a single address, or `unix` for whoever comes over a unix socket."""
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value
-    remedy = "write it like 10.0.0.0/8, 192.168.1.5 or fd00::/8"
+    remedy = "write it like 10.0.0.0/8, 192.168.1.5 or fd00::/8, or unix for a unix socket"
     if not isinstance(value, str):
         raise wrong("is not a network", remedy)
+    if value.strip() == "unix":
+        return "unix"
     try:
         return ipaddress.ip_network(value.strip())
     except ValueError as error:
@@ -230,7 +232,7 @@ def parse_network(value: object) -> IPNetwork:
 
 
 Network = Annotated[
-    IPNetwork,
+    IPNetwork | Literal["unix"],
     PlainValidator(parse_network, json_schema_input_type=str),
     PlainSerializer(str, return_type=str, when_used="json"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aimux.gateway.headers import from_stand_in
 
@@ -28,8 +28,9 @@ class TrustedProxies:
     an address (`unknown`, `_hidden`), the client is a stranger who is known by that word.
     """
 
-    def __init__(self, trusted: Sequence[Network] = ()) -> None:
-        self._trusted = tuple(trusted)
+    def __init__(self, trusted: Sequence[Network | Literal["unix"]] = ()) -> None:
+        self._trusted = tuple(network for network in trusted if network != "unix")
+        self._unix = "unix" in trusted
 
     def address(self, headers: Headers, peer: str) -> str:
         """The client's address: the peer's ("" for a unix socket's), or what trusted proxies say of it."""
@@ -65,6 +66,8 @@ class TrustedProxies:
         return str(_node(hops[0]))
 
     def _trusts(self, address: str) -> bool:
+        if not address:
+            return self._unix
         ip = _ip(address)
         return ip is not None and any(ip in network for network in self._trusted if network.version == ip.version)
 

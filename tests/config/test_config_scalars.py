@@ -183,6 +183,7 @@ def test_networks() -> None:
     assert str(parse_network("10.0.0.0/8")) == "10.0.0.0/8"
     assert str(parse_network("192.168.1.5")) == "192.168.1.5/32"
     assert str(parse_network("fd00::/8")) == "fd00::/8"
-    for wrong in ("10.0.0.1/8", "loopback", "10.0.0.0/33", 10, None):
+    assert parse_network(" unix ") == "unix"
+    for wrong in ("10.0.0.1/8", "loopback", "unix:/run/aimux.sock", "", "10.0.0.0/33", 10, None):
         with pytest.raises(PydanticCustomError):
             parse_network(wrong)

@@ -60,6 +60,8 @@ def nginx(upstream: str, port: int, folder: Path) -> list[str]:
 
 
 def caddy(upstream: str, port: int, folder: Path) -> list[str]:
+    if upstream.startswith("unix:"):
+        upstream = upstream.replace(":", "/", 1)
     site = edited(
         "Caddyfile",
         (
@@ -226,12 +228,14 @@ async def test_headers_with_underscores_arrive(proxy: Callable[[str, int, Path],
 
 
 @pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("over", ["tcp", "unix"])
 async def test_clients_are_told_apart_where_the_proxy_is_trusted(
-    proxy: Callable[[str, int, Path], list[str]], tmp_path: Path, trusted: bool
+    proxy: Callable[[str, int, Path], list[str]], tmp_path: Path, over: str, trusted: bool
 ) -> None:
     """One client fails too often and is slowed down. Another is not, as long as aimux can tell the two apart."""
-    proxies = ["127.0.0.1"] if trusted else []
-    async with stack(proxy, tmp_path, users=USERS, trusted_proxies=proxies) as (_, url, trusting):
+    listen, name = ("127.0.0.1:0", "127.0.0.1") if over == "tcp" else (f"unix:{tmp_path}/socket", "unix")
+    config = {"users": USERS, "listen": listen, "trusted_proxies": [name] if trusted else []}
+    async with stack(proxy, tmp_path, **config) as (_, url, trusting):
         guesses = count()
 
         async def status(source: str) -> int:

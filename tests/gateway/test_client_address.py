@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import pytest
 from multidict import CIMultiDict
 
+from aimux.config.scalars import parse_network
 from aimux.gateway.client_address import TrustedProxies
 
 PROXY = "10.0.0.1"
 
 
 def trusting(*networks: str) -> TrustedProxies:
-    return TrustedProxies([ipaddress.ip_network(network) for network in networks])
+    return TrustedProxies([parse_network(network) for network in networks])
 
 
 def forwarded_for(*values: str) -> CIMultiDict[str]:
@@ -146,3 +145,21 @@ def test_a_client_that_makes_up_the_other_header_counts_as_its_proxy() -> None:
 def test_an_untrusted_peer_cannot_choose_its_address() -> None:
     assert trusting().address(forwarded_for("1.1.1.1"), "8.8.8.8") == "8.8.8.8"
     assert trusting("10.0.0.0/8").address(forwarded_for("1.1.1.1"), "8.8.8.8") == "8.8.8.8"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "address"),
+    [(["unix"], "203.0.113.7"), (["127.0.0.0/8"], ""), (["unix", "203.0.113.7"], "6.6.6.6")],
+)
+def test_a_proxy_at_a_unix_socket_is_believed_where_that_is_said(trusted: list[str], address: str) -> None:
+    headers = forwarded_for("6.6.6.6, 203.0.113.7")
+    assert trusting(*trusted).address(headers, "") == address
+    assert not trusting(*trusted).is_here(headers, "")
+
+
+def test_of_its_clients_those_on_this_machine_are_here() -> None:
+    assert trusting("unix").is_here(forwarded_for("127.0.0.1"), "")
+    assert not trusting("unix").is_here(CIMultiDict({"via": "1.1 proxy"}), "")
+    assert trusting("unix").is_here(CIMultiDict(), "")
+    assert trusting("unix").address(forwarded_for("1.1.1.1"), "8.8.8.8") == "8.8.8.8"
+    assert trusting("unix").address(forwarded_for("unix"), "") == "unix"
