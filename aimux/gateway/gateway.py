@@ -97,15 +97,15 @@ class Gateway:
         connection; a WebSocket ends with the protocol's error message and a close frame.
         """
         self.epoch = Epoch(setup)
-        objection = setup.authentication.objection
         for request in list(self.open):
             admitted = request.connection.admission
-            if type(admitted) is not Admitted:
-                continue
-            ends, provider = request.connection, admitted.route.provider
-            error = objection(admitted.caller, request.head.headers, ends.peer, provider, own=ends.own)
-            if error is not None:
+            if type(admitted) is Admitted and (error := self._objection(request, admitted)) is not None:
                 request.stop(error)
+
+    def _objection(self, request: Request, admitted: Admitted) -> GatewayError | None:
+        """Why a request that was admitted in an earlier epoch may not go on."""
+        ends, objection = request.connection, self.setup.authentication.objection
+        return objection(admitted.caller, request.head.headers, ends.peer, admitted.route.provider, own=ends.own)
 
     @property
     def running(self) -> list[RequestRecord]:
@@ -152,7 +152,7 @@ class Gateway:
                 record.provider = mount.provider
                 route = setup.routes[mount.provider]
                 provider = route.provider
-                admitted = request.connection.admission = await _admitted(epoch, request, route, mount, below)
+                admitted = request.connection.admission = await self._admit(epoch, request, route, mount, below)
             provider = admitted.route.provider
             record.provider = provider.instance
             answer = await self._serve(request, setup, admitted, record, started)
@@ -195,6 +195,22 @@ class Gateway:
     async def drained(self, timeout: float) -> None:  # noqa: ASYNC109
         """Wait until no request is open, at most `timeout` seconds. Call with `open.draining` set."""
         await self.open.drained(timeout, self.server, self.sockets)
+
+    async def _admit(self, epoch: Epoch, request: Request, route: Route, mount: Mount, below: str) -> Admitted:
+        try:
+            return epoch.admit(request, route, mount, below)
+        except NotLookedAt as refused:
+            address = refused.address
+        if not await request.turn.apart(epoch.setup.authentication.guesses.turn(address)):
+            raise NotLookedAt(address)
+        try:
+            admitted = epoch.admit(request, route, mount, below)
+        except GatewayError as wrong:
+            raise slowed_down(wrong) from None
+        # Who was not admitted yet when another epoch began was not asked there whether he still may.
+        if self.epoch is not epoch and (error := self._objection(request, admitted)) is not None:
+            raise error
+        return admitted
 
     async def _serve(
         self,
@@ -354,16 +370,3 @@ class Gateway:
         elif meter is not None and meter.failed:
             record.error = UPSTREAM_FAILED
         return SENT
-
-
-async def _admitted(epoch: Epoch, request: Request, route: Route, mount: Mount, below: str) -> Admitted:
-    try:
-        return epoch.admit(request, route, mount, below)
-    except NotLookedAt as refused:
-        address = refused.address
-    if not await request.turn.apart(epoch.setup.authentication.guesses.turn(address)):
-        raise NotLookedAt(address)
-    try:
-        return epoch.admit(request, route, mount, below)
-    except GatewayError as wrong:
-        raise slowed_down(wrong) from None

@@ -38,6 +38,8 @@ EVERY = 0.3
 """Seconds between two batches …"""
 WAIT = 0.2
 """… and how long a batch may take in the database before it is also put on the disk here."""
+SILENT = 5.0
+"""After so many seconds without the outcome of a batch, the log and `/ready` say so."""
 AT_ONCE = 250
 """Up to this many records are made into rows on the event loop, in a millisecond: a thread may have to wait for an
 import."""
@@ -86,6 +88,8 @@ class Ledger:
         self._refused = ""
         """… because of this; "": the disk works."""
         self._writing: asyncio.Task[None] | None = None
+        self._began = 0.0
+        """When."""
         self._warm = False
         """The database has taken something: until then everything is spilled first, because opening it can take
         seconds."""
@@ -158,6 +162,8 @@ class Ledger:
             await self._put_by()
         if self._writing is not None and self._writing.done():
             await self._outcome(self._writing)
+        elif self._writing is not None and time.time() - self._began > SILENT:
+            self._waits(self._began, "it has not answered for some seconds")
         await self._drain(until)
 
     @contextlib.asynccontextmanager
@@ -255,6 +261,7 @@ class Ledger:
     async def _write(self, work: Coroutine[None, None, None]) -> bool:
         """Whether the database has the rows. False: it may still take them, or failed."""
         self._writing = task = asyncio.create_task(work)
+        self._began = time.time()
         await asyncio.wait({task}, timeout=WAIT)
         return task.done() and await self._outcome(task)
 
@@ -273,11 +280,14 @@ class Ledger:
             return False
         if not isinstance(error, StorageError):
             log.error("a fault in the ledger", exc_info=error)
-        self._reason = error.reason if isinstance(error, StorageError) else type(error).__name__
-        if self._away_since is None:
-            self._away_since = time.time()
-            log.warning("requests wait for the database: %s", self._reason)
+        self._waits(time.time(), error.reason if isinstance(error, StorageError) else type(error).__name__)
         return False
+
+    def _waits(self, since: float, reason: str) -> None:
+        self._reason = reason
+        if self._away_since is None:
+            self._away_since = since
+            log.warning("requests wait for the database: %s", reason)
 
     async def _drain(self, until: float) -> None:
         """Write some of what waits to the database, and go on until then."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from aimux.gateway.auth import ENDED
+from aimux.gateway.guesses import FREE
 from aimux.http.framing import chunk
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 from tests.gateway.websockets.conftest import DONE, Begin, Far, access, begin, ended, far, socket, turns
@@ -102,6 +104,32 @@ async def test_so_does_one_that_nobody_reads(start: Start, upstream: Upstream) -
     writer.transport.resume_reading()  # type: ignore[attr-defined]
     async with asyncio.timeout(10):
         assert not (await reader.read()).endswith(b"0\r\n\r\n")
+
+
+async def test_nor_does_who_waited_behind_wrong_guesses(start: Start, upstream: Upstream) -> None:
+    aimux = await start(users=USERS)
+    guesses = aimux.app.gateway.setup.authentication.guesses
+    for _ in range(FREE):
+        guesses.look("127.0.0.1", time.monotonic())
+    entered, come = asyncio.Event(), asyncio.Event()
+
+    async def waiting(address: str) -> bool:
+        entered.set()
+        await come.wait()
+        guesses.right(address, b"another", looked=True)  # there is a look again
+        return True
+
+    guesses.turn = waiting  # type: ignore[method-assign]
+    reader, writer = await aimux.connect()
+    writer.write(request())
+    async with asyncio.timeout(10):
+        await entered.wait()
+        await without(aimux)
+        come.set()
+        told = await reader.read()
+    assert told.startswith(b"HTTP/1.1 401 ")
+    assert ENDED.encode() in told
+    assert not upstream.requests
 
 
 async def connections(aimux: Aimux) -> list[Any]:

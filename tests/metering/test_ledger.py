@@ -76,6 +76,35 @@ async def test_a_database_that_hangs_has_what_it_is_given_on_the_disk_within_a_s
     await ledger.close()
 
 
+async def test_that_a_database_hangs_is_told_before_it_has_failed(
+    database: Database, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With PostgreSQL frozen, that takes a minute."""
+    caplog.set_level("INFO", "aimux.metering")
+    flaky = Flaky(database)
+    ledger = make(flaky)
+    flaky.go_on.clear()
+    ledger.record(record())
+    await ledger.flush()
+    status = ledger.status()
+    assert status is not None
+    assert "reason" not in status
+    monkeypatch.setattr("aimux.metering.ledger.SILENT", 0.0)
+    for _ in range(3):
+        await ledger.flush()
+    status = ledger.status()
+    assert status is not None
+    assert status["reason"] == "it has not answered for some seconds"
+    flaky.go_on.set()
+    await settled(ledger)
+    assert ledger.status() is None
+    assert [log.message for log in caplog.records if "wait" in log.message] == [
+        "requests wait for the database: it has not answered for some seconds",
+        "the database takes requests again; 0 bytes of them wait",
+    ]
+    await ledger.close()
+
+
 async def test_what_a_slow_database_has_taken_is_not_given_to_it_again(database: Database, make: Make) -> None:
     """It would refuse the rows that it has: for each batch an error in PostgreSQL's log."""
     flaky = Flaky(database)
