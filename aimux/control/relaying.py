@@ -133,7 +133,7 @@ class _Connection:
     def __init__(self, received: web.Request) -> None:
         if received.transport is None:
             raise asyncio.CancelledError
-        self.peer, self.own = ends(received)
+        self.peer, self.reached = ends(received)
         self.flow: Flow | None = None
         self.full = False
         self.lost = False

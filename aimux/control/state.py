@@ -57,8 +57,8 @@ def control_of(request: web.Request) -> Control:
 
 
 def ends(request: web.Request) -> tuple[str, str]:
-    """The caller's address and our own; "" for a unix socket's."""
+    """The caller's address, and the one of this machine's that it reached; "" for a unix socket's."""
     transport = request.transport
     found = [transport.get_extra_info(name) if transport else None for name in ("peername", "sockname")]
-    peer, own = (str(end[0]) if isinstance(end, tuple) else "" for end in found)
-    return peer, own
+    peer, reached = (str(end[0]) if isinstance(end, tuple) else "" for end in found)
+    return peer, reached

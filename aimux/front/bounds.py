@@ -64,9 +64,8 @@ def connection_limit() -> int:
 
 
 def check_part(data: bytes, seen: int) -> None:
-    """Check the beginning of a head, of which `scanned` bytes were checked before. Raises RequestError as soon as it
-    can't become a head.
-    """
+    """Check the beginning of a head, of which `seen` bytes were checked before. Raises RequestError as soon as it can't
+    become a head."""
     if len(data) > MAX_HEAD:
         raise RequestError(HEAD_TOO_LARGE, 431)
     # No line feed may stand alone; and a request begins with its method (a TLS handshake does not).

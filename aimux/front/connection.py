@@ -81,8 +81,8 @@ class ClientConnection:
         "flow",
         "full",
         "idle_since",
-        "own",
         "peer",
+        "reached",
         "served",
         "transport",
     )
@@ -92,9 +92,9 @@ class ClientConnection:
         self._server = server
         self._state = IDLE
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can use it
-        self.own = ""
+        self.reached = ""
         self.peer = ""
-        """The client's address, and `own` the one that it came to; "" over a unix socket."""
+        """The client's address, and `reached` the one of this machine's that it came to; "" over a unix socket."""
         self.served = 0
         self.full = False
         """The client reads more slowly than it is sent data: an answer that starts now starts paused."""
@@ -129,7 +129,7 @@ class ClientConnection:
         sock = transport.get_extra_info("socket")
         if isinstance(peer, tuple):
             self.peer = str(peer[0])
-            self.own = str(transport.get_extra_info("sockname")[0])
+            self.reached = str(transport.get_extra_info("sockname")[0])
             if sock is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

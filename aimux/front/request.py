@@ -38,7 +38,7 @@ class Connection(Protocol):
     transport: asyncio.Transport
     peer: str
     """The client's address; "" for a unix socket's."""
-    own: str
+    reached: str
     """Which of this machine's addresses it has reached; as above."""
     flow: Flow | None
     """The answer, or the WebSocket, that is streaming to it."""

@@ -116,15 +116,7 @@ class Attempts:
     async def run(self) -> Attempt:
         """The answer for the client. Raises GatewayError where no upstream gave one."""
         call = self._call
-        eligibility = call.eligibility
-        account = self._next()
-        if account is None and (eligibility is None or not eligibility.forbade):
-            account = self._last_resort()
-        if account is None and eligibility is not None and eligibility.forbade:
-            call.record.error = eligibility.error
-            raise eligibility.refusal(self._route.provider.instance, time.time())
-        if account is None:
-            raise self._unserved()
+        account: Account | None = self._next() or self._last_resort()
         try:
             while account is not None:
                 self._tried.add(account.name)
@@ -204,19 +196,14 @@ class Attempts:
             account = pool.select(selection, now)
             if debug or several or account is None:
                 self._note_choice(selection, home, account, now, debug=debug)
-            if (
-                account is not None
-                and (account.quota.used >= FULL or account.quota.paid)
-                and self._spares(account, now)
-            ):
-                self._later |= {account.name}
-                continue
-            if account is not None and eligibility is not None and eligibility.forbids(account, selection.model, now):
-                self._tried.add(account.name)
-                continue
             if account is not None:
-                return account
-            if self._wary:
+                if (account.quota.used >= FULL or account.quota.paid) and self._spares(account, now):
+                    self._later |= {account.name}
+                elif eligibility is not None and eligibility.forbids(account, selection.model, now):
+                    self._tried.add(account.name)
+                else:
+                    return account
+            elif self._wary:
                 self._wary = NO_NAMES
             elif self._later != self._lacking:
                 self._later, self._sparing = self._lacking, False
@@ -249,24 +236,26 @@ class Attempts:
         """Without the accounts that were tried, and those that are asked later."""
         return replace(self._selection, exclude=self._later.union(self._tried, self._wary))
 
-    def _last_resort(self) -> Account | None:
-        """Every account is known to be limited: try the one that is free first anyway, and give the client its
-        answer."""
-        eligibility, now = self._call.eligibility, time.time()
-        for target in sorted(self._call.targets, key=self._wait):
-            self._enter(target)
-            account = self._route.accounts.last_resort(self._selection, now)
-            if (
-                account is not None
-                and eligibility is not None
-                and eligibility.forbids(account, self._selection.model, now)
-            ):
-                continue
-            if account is not None:
+    def _last_resort(self) -> Account:
+        """Every account is known to be limited: try the one that is free first anyway, and give the client its answer.
+        Raises GatewayError where there is none, or none that may be used."""
+        call, now = self._call, time.time()
+        eligibility = call.eligibility
+        if eligibility is None or not eligibility.forbade:
+            for target in sorted(call.targets, key=self._wait):
+                self._enter(target)
+                account = self._route.accounts.last_resort(self._selection, now)
+                if account is None:
+                    continue
+                if eligibility is not None and eligibility.forbids(account, self._selection.model, now):
+                    continue
                 self._tried.update(self._route.accounts.accounts)
                 self._resorted = True
                 return account
-        return None
+        if eligibility is not None and eligibility.forbade:
+            call.record.error = eligibility.error
+            raise eligibility.refusal(self._route.provider.instance, now)
+        raise self._unserved()
 
     # --- one attempt ----------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Headers
 
-NO_PLACEHOLDER = 16
+SHORTEST_SECRET = 16
 """An anonymous caller's key of at least this many characters may be a secret. Shorter ones (`1`, `dummy`) are given to
 clients that insist on a key, and would be found in headers that have nothing to do with them."""
 OWN_HEADER = "x-aimux-token"
@@ -88,13 +88,13 @@ class Authentication:
             return self._signed.find(token, sha256, self._directory, now)
         return found
 
-    def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float, *, own: str = "") -> Caller:
+    def authenticate(self, headers: Headers, peer: str, provider: Provider, now: float, *, reached: str = "") -> Caller:
         """The caller. GatewayError: 401 where there are users, 403 for strangers without and for those who may not use
-        this provider. NotLookedAt behind many wrong tokens. `now` is the monotonic clock's, `own` the address that was
-        asked."""
+        this provider. NotLookedAt behind many wrong tokens. `now` is the monotonic clock's, `reached` the address of
+        this machine that was asked."""
         tokens = presented_tokens(headers, provider.key_header)
         if self.nobody:
-            return self._anonymous(headers, peer, own, tokens)
+            return self._anonymous(headers, peer, reached, tokens)
         address, shown = self.proxies.address(headers, peer), digest("\n".join(tokens))
         looked = bool(tokens) and self._look(tokens, address, shown, provider, now)
         denied: tuple[Denied, str] | None = None
@@ -145,11 +145,11 @@ class Authentication:
         return Caller(caller.access, caller.token, own)
 
     def objection(
-        self, caller: Caller, headers: Headers, peer: str, provider: Provider, *, own: str = ""
+        self, caller: Caller, headers: Headers, peer: str, provider: Provider, *, reached: str = ""
     ) -> GatewayError | None:
         """Why somebody who was let in before may not go on; None where they may."""
         if caller.access is None:
-            if self.nobody and self._serves_anyone(headers, peer, own):
+            if self.nobody and self._serves_anyone(headers, peer, reached):
                 return None
             return GatewayError(ErrorKind.UNAUTHORIZED, f"aimux has users now. {_nothing_sent(provider)}", retry=False)
         found = self.find(caller.token.decode("utf-8", "surrogateescape"))
@@ -160,9 +160,9 @@ class Authentication:
         now = Caller(found, caller.token, caller.own)
         return None if now.may_use(provider.instance, None) else _out_of_reach(provider)
 
-    def _anonymous(self, headers: Headers, peer: str, own: str, tokens: list[str]) -> Caller:
-        if self._serves_anyone(headers, peer, own):
-            secrets = [token for token in tokens if len(token) >= NO_PLACEHOLDER]
+    def _anonymous(self, headers: Headers, peer: str, reached: str, tokens: list[str]) -> Caller:
+        if self._serves_anyone(headers, peer, reached):
+            secrets = [token for token in tokens if len(token) >= SHORTEST_SECRET]
             return Caller(None, secrets[0].encode("utf-8", "surrogateescape") if secrets else b"")
         raise GatewayError(
             ErrorKind.FORBIDDEN,
@@ -171,11 +171,11 @@ class Authentication:
             retry=False,
         )
 
-    def _serves_anyone(self, headers: Headers, peer: str, own: str) -> bool:
+    def _serves_anyone(self, headers: Headers, peer: str, reached: str) -> bool:
         if self._allow_anonymous:
             return True
         foreign = from_foreign_page(headers) and not self._cors.names(headers)
-        return not foreign and self.proxies.is_here(headers, peer, own)
+        return not foreign and self.proxies.is_here(headers, peer, reached)
 
 
 ENDED = "Your access to aimux has ended; ask whoever runs it."

@@ -1,4 +1,4 @@
-"""What the attempt loop works on: where requests can go, one client's request, and one upstream's answer to it."""
+"""What the attempt loop works on: one client's request, and one upstream's answer to it."""
 
 from __future__ import annotations
 
@@ -55,14 +55,11 @@ class Call:
         targets: Sequence[Target],
         selection: Selection,
         upgrade: Handshake | None = None,
-        eligibility: Eligibility | None = None,
         references: tuple[str, ...] = (),
         shared: bool = True,
     ) -> None:
-        """`turn` serves it. `eligibility`: which accounts may serve it; None: each.
-
-        `references`: what it names of what is kept upstream. `shared`: it may name what others have stored.
-        """
+        """`turn` serves it. `references`: what it names of what is kept upstream. `shared`: it may name what others
+        have stored."""
         self.turn = turn
         self.admitted = admitted
         self.head = admitted.head
@@ -71,13 +68,14 @@ class Call:
         self.targets = targets
         self.selection = selection
         self.upgrade = upgrade
-        self.eligibility = eligibility
+        self.eligibility: Eligibility | None = None
+        """Which accounts may serve it; None: each."""
         self.references = references
         self.shared = shared
 
     def again(self, admitted: Admitted, selection: Selection) -> Call:
         """The same call with another head, and another selection of accounts."""
-        return Call(
+        call = Call(
             self.turn,
             admitted,
             self.body,
@@ -85,10 +83,11 @@ class Call:
             self.targets,
             selection,
             self.upgrade,
-            self.eligibility,
             self.references,
             self.shared,
         )
+        call.eligibility = self.eligibility
+        return call
 
     def note(self, account: str, status: int, action: str, reason: str) -> None:
         """Remember a step for `aimux why`."""

@@ -40,15 +40,15 @@ class TrustedProxies:
         # A proxy writes one of the two and may pass on the other as the client made it up, so they have to agree.
         return told[0] if told and len({*told}) == 1 else peer
 
-    def is_here(self, headers: Headers, peer: str, own: str = "") -> bool:
-        """This machine: over a unix socket, from loopback, or from the very address (`own`) that it came to.
+    def is_here(self, headers: Headers, peer: str, reached: str = "") -> bool:
+        """This machine: over a unix socket, from loopback, or from the very address (`reached`) that it came to.
 
         A request that came through something in between is not from this machine, unless that is a trusted proxy and
         says so.
         """
         if not from_stand_in(headers):
             ip = _ip(peer)
-            return not peer or peer == own or (ip is not None and ip.is_loopback)
+            return not peer or peer == reached or (ip is not None and ip.is_loopback)
         if not self._trusts(peer):
             return False
         both = [hops for hops in (_x_forwarded_for(headers), _forwarded(headers)) if hops]

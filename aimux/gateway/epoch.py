@@ -145,7 +145,7 @@ class Epoch:
         """`target` is below the mount. Raises GatewayError for callers who may not call."""
         received, ends, authentication = request.head, request.connection, self.setup.authentication
         now = time.monotonic()
-        caller = authentication.authenticate(received.headers, ends.peer, route.provider, now, own=ends.own)
+        caller = authentication.authenticate(received.headers, ends.peer, route.provider, now, reached=ends.reached)
         head = RequestHead(received.method, target, received.headers)
         secure = ends.transport.get_extra_info("sslcontext") is not None
         if (wrong := wrong_mount(self.setup, head.path, received.headers, at=mount, secure=secure)) is not None:

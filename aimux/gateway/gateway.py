@@ -15,7 +15,6 @@ from aimux.front.server import FrontServer
 from aimux.gateway import own_login
 from aimux.gateway.answers import DONE, UPSTREAM_FAILED, ClientSink, error_answer
 from aimux.gateway.attempts import Attempts
-from aimux.gateway.call import Attempt, Call
 from aimux.gateway.credential_checks import CredentialChecks
 from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream, path_of
 from aimux.gateway.exposed_tokens import WITHHELD, exposed
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aimux.accounts import Selection
+    from aimux.gateway.call import Attempt, Call
     from aimux.gateway.mounts import Mount
     from aimux.gateway.route import Route
     from aimux.gateway.setup import Setup
@@ -105,7 +105,9 @@ class Gateway:
     def _objection(self, request: Request, admitted: Admitted) -> GatewayError | None:
         """Why a request that was admitted in an earlier epoch may not go on."""
         ends, objection = request.connection, self.setup.authentication.objection
-        return objection(admitted.caller, request.head.headers, ends.peer, admitted.route.provider, own=ends.own)
+        return objection(
+            admitted.caller, request.head.headers, ends.peer, admitted.route.provider, reached=ends.reached
+        )
 
     @property
     def running(self) -> list[RequestRecord]:
@@ -234,24 +236,19 @@ class Gateway:
             raw, there = await request.read(setup.max_body_size), time.time()
         record.bytes_in = len(raw)
         body = Body(raw, coding_of(headers) if CONTENT_ENCODING in headers else "")
-        targets, selection, skimmed, references, shared = await self.routing.route(
-            request, setup, admitted, record, body, upgrade
-        )
+        call, skimmed = await self.routing.route(request, setup, admitted, record, body, upgrade)
         if admitted.asks_usage and caller.own is None:
-            return self._usage(admitted, selection, record, started)
-        eligibility = self.limiting.admit(record, admitted, raw, there) if admitted.counted else None
-        if skimmed is not None and any(target.model is not None for target in targets):
-            body = await request.turn.apart(skimmed.changeable(body))
-        call = Call(request.turn, admitted, body, record, targets, selection, upgrade, eligibility, references, shared)
+            return self._usage(admitted, call.selection, record, started)
+        if admitted.counted:
+            call.eligibility = self.limiting.admit(record, admitted, raw, there)
+        if skimmed is not None and any(target.model is not None for target in call.targets):
+            call.body = body = await request.turn.apart(skimmed.changeable(body))
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
-        if head.method == "GET" and upgrade is None and not shared and self.storage.lists(admitted):
-            found = await self.storage.own_list(
-                request.turn, call, setup.cors, partial(self._attempt, patience=patience)
-            )
-            if isinstance(found, tuple):
-                shown, own = found
-                record.status, record.ttfb = 200, time.perf_counter() - started
-                return Answer(200, shown, own)
+        if head.method == "GET" and upgrade is None and not call.shared and self.storage.lists(admitted):
+            found = await self.storage.own_list(call, setup.cors, partial(self._attempt, patience=patience))
+            if isinstance(found, Answer):
+                record.status, record.ttfb = found.status, time.perf_counter() - started
+                return found
             attempt = found
         else:
             attempt = await self._attempt(call, patience)

@@ -21,7 +21,7 @@ _FORBIDDEN_ONCE_DECODED = re.compile(r"[/\\\x00-\x1f\x7f]|%(?:2e|2f|5c|25)", re.
 
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
-NEVER_UPSTREAM = (
+OTHER_GATEWAYS = (
     "/admin",
     "/oauth",
     "/auth/callback",
@@ -58,7 +58,7 @@ class MountTable:
             prefix.rstrip("/"): Mount(prefix.rstrip("/"), name) for prefix, name in mounts.items()
         }
         if "" in self._mounts:  # below the root lie aimux's own paths too
-            self._mounts |= dict.fromkeys((*OWN_PATHS, *NEVER_UPSTREAM))
+            self._mounts |= dict.fromkeys((*OWN_PATHS, *OTHER_GATEWAYS))
         self._depths = sorted({prefix.count("/") for prefix in self._mounts}, reverse=True)
         self._found: dict[str, tuple[Mount, str] | None] = {}
 

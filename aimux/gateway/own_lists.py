@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from aimux.front.answer import Answer
 from aimux.gateway.relayed import as_headers, head_lines
 from aimux.gateway.whole_answers import read_beside, whole_answer
 from aimux.plugin.codings import DecodeError, decode
@@ -48,9 +49,9 @@ class OwnLists:
         self._look_up = look_up
         self._pages = 0
 
-    async def gather(self, call: Call, cors: Cors) -> tuple[dict[str, str], bytes] | Attempt:
-        """The answer's headers and body; or an attempt that is to be relayed as it is. Raises GatewayError if neither
-        is possible."""
+    async def gather(self, call: Call, cors: Cors) -> Answer | Attempt:
+        """The user's own list; or an attempt that is to be relayed as it is. Raises GatewayError if neither is
+        possible."""
         provider, items = call.admitted.route.provider, []
         if provider.lists(call.head) == "refused":
             message = "aimux can't tell whose these are, and lists none of them. Ask for what is yours by its id."
@@ -61,21 +62,20 @@ class OwnLists:
                 attempt = await self._send(_asking(call, target, account))
                 try:
                     read = await self._page(call, attempt, target)
-                    own = await self._own(call, attempt, read[0]) if read is not None else []
+                    if read is None:
+                        return attempt
+                    page, answer = read
+                    items += await self._own(call, attempt, page)
                 except BaseException:
                     attempt.end()
                     raise
-                if read is None:
-                    return attempt
                 attempt.end()  # all of it is here
-                page, answer = read
-                items += own
                 target = page.more
         body = provider.part_of_list(call.head, answer, items)
         if (addresses := provider.own_addresses(call.head)) is not None:
             body = addresses.sub(b"", body)
         headers = as_headers(head_lines(call, attempt, None, cors))
-        return {name: value for name, value in headers.items() if name not in _OF_THE_WHOLE}, body
+        return Answer(200, {name: value for name, value in headers.items() if name not in _OF_THE_WHOLE}, body)
 
     def _accounts(self, call: Call) -> list[str | None]:
         """Accounts that have something of the user's; None: any."""

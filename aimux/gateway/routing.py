@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
 from aimux.gateway.allowed_targets import allowed_targets, refuse_substitutes
+from aimux.gateway.call import Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.forms import read_form
@@ -42,9 +43,8 @@ class Routing:
         record: RequestRecord,
         body: Body,
         upgrade: Handshake | None,
-    ) -> tuple[tuple[Target, ...], Selection, Skimmed | None, tuple[str, ...], bool]:
-        """What to try, in order, and with which accounts; the skimmed body if it is large; the ids that it names of
-        what is kept upstream, and whether it may name what others have stored.
+    ) -> tuple[Call, Skimmed | None]:
+        """What to send, where to try it, and with which accounts; the skimmed body if it is large.
 
         Fills in the record's model and conversation. Raises GatewayError where the caller may not go there.
         """
@@ -100,7 +100,8 @@ class Routing:
             if references and not shared:
                 self.storage.deposits.refuse_others(references, targets, caller.name)
             targets, selection = self.storage.place(references, targets, selection)
-        return targets, selection, skimmed, references, shared
+        call = Call(request.turn, admitted, body, record, targets, selection, upgrade, references, shared)
+        return call, skimmed
 
     async def _skimmed(
         self, request: Request, admitted: Admitted, body: Body, *, decisive: bool, stores: bool

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from aimux.accounts import Selection
+    from aimux.front.answer import Answer
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.caller import Caller
     from aimux.gateway.cors import Cors
@@ -92,11 +93,9 @@ class VendorStorage:
         """Whether a GET asks for a list that each user has one of."""
         return admitted.route.provider.lists(admitted.head) != "nothing"
 
-    async def own_list(
-        self, turn: Turn[Any], call: Call, cors: Cors, send: Callable[[Call], Awaitable[Attempt]]
-    ) -> tuple[dict[str, str], bytes] | Attempt:
+    async def own_list(self, call: Call, cors: Cors, send: Callable[[Call], Awaitable[Attempt]]) -> Answer | Attempt:
         """`OwnLists.gather`."""
-        return await OwnLists(self.deposits, send, partial(self._look_up, turn)).gather(call, cors)
+        return await OwnLists(self.deposits, send, partial(self._look_up, call.turn)).gather(call, cors)
 
     async def _look_up(self, turn: Turn[Any], keys: Sequence[Key]) -> None:
         if keys and self._written is not None:

@@ -72,7 +72,7 @@ async def test_what_came_through_a_proxy_is_not_from_here(aimux: Aimux) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "own", "forwarded", "served"),
+    ("peer", "reached", "forwarded", "served"),
     [
         ("127.0.0.1", "127.0.0.1", False, True),
         ("192.0.2.5", "192.0.2.5", False, True),  # `listen: 192.0.2.5:8080`, from the machine itself
@@ -82,9 +82,9 @@ async def test_what_came_through_a_proxy_is_not_from_here(aimux: Aimux) -> None:
     ],
 )
 async def test_from_the_machines_own_address_to_itself_is_local(
-    aimux: Aimux, monkeypatch: pytest.MonkeyPatch, peer: str, own: str, forwarded: bool, served: bool
+    aimux: Aimux, monkeypatch: pytest.MonkeyPatch, peer: str, reached: str, forwarded: bool, served: bool
 ) -> None:
-    monkeypatch.setattr("aimux.control.middlewares.callers.ends", lambda _request: (peer, own))
+    monkeypatch.setattr("aimux.control.middlewares.callers.ends", lambda _request: (peer, reached))
     headers = ELSEWHERE if forwarded else {}
     assert (await aimux.send("GET", "/accounts", headers=headers))[0] == (200 if served else 403)
 

@@ -99,7 +99,7 @@ def test_a_trusted_proxy_on_this_machine_speaks_for_its_client(headers: dict[str
 
 
 @pytest.mark.parametrize(
-    ("peer", "own", "here"),
+    ("peer", "reached", "here"),
     [
         ("", "", True),
         ("127.0.0.1", "127.0.0.1", True),
@@ -111,11 +111,11 @@ def test_a_trusted_proxy_on_this_machine_speaks_for_its_client(headers: dict[str
         ("192.0.2.6", "", False),
     ],
 )
-def test_without_a_proxy_the_connection_tells(peer: str, own: str, here: bool) -> None:
+def test_without_a_proxy_the_connection_tells(peer: str, reached: str, here: bool) -> None:
     proxies = trusting()
-    assert proxies.is_here(CIMultiDict(), peer, own) is here
-    assert not proxies.is_here(forwarded_for("127.0.0.1"), peer, own)
-    assert not proxies.is_here(CIMultiDict({"forwarded": "for=127.0.0.1"}), peer, own)
+    assert proxies.is_here(CIMultiDict(), peer, reached) is here
+    assert not proxies.is_here(forwarded_for("127.0.0.1"), peer, reached)
+    assert not proxies.is_here(CIMultiDict({"forwarded": "for=127.0.0.1"}), peer, reached)
 
 
 @pytest.mark.parametrize(

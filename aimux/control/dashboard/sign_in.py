@@ -100,11 +100,11 @@ async def _welcome(request: web.Request, user: str, token_id: str, to: str) -> w
 async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
     """User and token id. Refused 401, and 429 if too many guesses come from there."""
     control, looked = control_of(request), await look(request, secret)
-    callers, (peer, own) = control.gateway.setup.authentication, ends(request)
+    callers, (peer, reached) = control.gateway.setup.authentication, ends(request)
     key = control.key
     if key is not None and hmac.compare_digest(digest(secret), key.sha256):
         looked.right()
-        if key.local and not callers.proxies.is_here(request.headers, peer, own):
+        if key.local and not callers.proxies.is_here(request.headers, peer, reached):
             detail = "The machine's own key signs in from this machine only."
             raise Refused(403, "forbidden", detail, remedy="set admin.token, or sign in with a token of your own")
         return MACHINE, key.id

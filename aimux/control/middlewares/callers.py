@@ -37,7 +37,7 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
     """
     control = control_of(request)
     callers, key = control.gateway.setup.authentication, control.key
-    peer, own = ends(request)
+    peer, reached = ends(request)
     token = _shown(request)
     looked = await look(request, token)
     found = callers.find(token) if token else None
@@ -52,7 +52,7 @@ async def identified(request: web.Request, handler: Handler) -> web.StreamRespon
         return await handler(request)
     is_key = key is not None and hmac.compare_digest(digest(token), key.sha256)
     if (
-        not callers.proxies.is_here(request.headers, peer, own)
+        not callers.proxies.is_here(request.headers, peer, reached)
         and (key is None or key.local)
         and (is_key or callers.nobody)
     ):
@@ -158,8 +158,8 @@ def _where(request: web.Request) -> tuple[str, str | None]:
         return "there is no admin key: set admin.token, or make state_dir writable", None
     if not control.key.local:
         return "the key is admin.token of the configuration", None
-    peer, own = ends(request)
-    if not control.gateway.setup.authentication.proxies.is_here(request.headers, peer, own):
+    peer, reached = ends(request)
+    if not control.gateway.setup.authentication.proxies.is_here(request.headers, peer, reached):
         return "the key is in admin.key in the state folder", None
     file = str(control.key.file)
     return f"the key is in {file}", file
