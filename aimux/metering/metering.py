@@ -124,6 +124,7 @@ class Metering:
         """The first requests of a new model came before its price was looked up."""
         await self.ledger.rest()  # what is being written came before it, too
         count = await reprice(self.database, self.calendar, self.prices, since, self.beside_pricing)
-        names = ", ".join(f"{provider}: {model}" for provider, model in models)
-        log.info("the prices of %s were looked up; %d earlier requests have a cost now", names, count)
+        if count:
+            names = ", ".join(f"{provider}: {model}" for provider, model in models)
+            log.info("the prices of %s were looked up; %d earlier requests have a cost now", names, count)
         self.on_priced()  # also without any: what was priced in time to be written was counted without a price before
