@@ -33,6 +33,7 @@ NO_TUPLES = frozenset(
         "account is only",
         "before is not window",
         "admitted.epoch is epoch",
+        "self.epoch is not epoch",
         "verdict.action is before.action is Action.COOL_DOWN",
         "name is own",
         "route is own",
