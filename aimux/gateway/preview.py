@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aimux.plugin.codings import MAX_CODINGS, DecodeError, Decoder, decoder
+from aimux.plugin.codings import DecodeError, Decoder, decoder_of
 
 SLICE = 1024
 """Compressed bytes at a time: a bomb is noticed after a few of them."""
@@ -18,27 +18,24 @@ class Preview:
         self._most = most
         self._seen = 0
         self._text = b""
-        self._decoders: list[Decoder] = []
-        codings = [one for one in coding.lower().replace(" ", "").split(",") if one not in {"", "identity"}]
+        self._decoder: Decoder | None = None
         try:
-            self._decoders += [decoder(one) for one in reversed(codings[:MAX_CODINGS])]
+            self._decoder = decoder_of(coding)
         except DecodeError:
             self.full = True
 
     def read(self, payload: bytes) -> bytes:
         """The readable part of `payload`, which begins with what was given before."""
-        if not self._decoders:
+        if self._decoder is None:
             return b"" if self.full else payload
         while not self.full and self._seen < len(payload):
             piece = payload[self._seen : self._seen + SLICE]
             self._seen += len(piece)
             try:
-                for each in self._decoders:
-                    piece = each.decode(piece)
+                self._text += self._decoder.decode(piece)
             except DecodeError:
                 self.full = True
                 break
-            self._text += piece
             if len(self._text) >= self._most:
                 self.full = True
                 self._text = self._text[: self._most]

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 MAX_DECODED = 64 * 1024 * 1024
 MAX_CODINGS = 4
 PIECE = 64 * 1024
+RATIO = 64
+"""What becomes more than so many times its size was made for that, as in aimux.http.unpacking."""
+ANYTHING = 4 * 1024 * 1024
+"""An answer may decode to this many bytes however small it is: events that are alike pack to a hundredth. It takes 15
+ms, of brotli 0.1 s."""
 _ZSTD_WINDOW = 8 * 1024 * 1024
 
 
@@ -28,6 +33,12 @@ class Decoder(Protocol):
     def decode(self, data: bytes) -> bytes: ...
 
 
+class _Pieces(Protocol):
+    """A decoder that makes a piece at a time."""
+
+    def pieces(self, data: bytes) -> Iterator[bytes]: ...
+
+
 class _Zlib:
     """gzip (also several members in a row) and deflate (with or without the zlib header)."""
 
@@ -35,16 +46,6 @@ class _Zlib:
         self._gzip = coding != "deflate"
         self._decoder = zlib.decompressobj(zlib.MAX_WBITS | (16 if self._gzip else 0))
         self._start: bytes | None = None if self._gzip else b""
-        self._room = MAX_DECODED
-
-    def decode(self, data: bytes) -> bytes:
-        parts = []
-        for part in self.pieces(data):
-            self._room -= len(part)
-            if self._room <= 0:
-                raise TooLarge(f"decodes to more than {MAX_DECODED} bytes")
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """What can be decoded so far, a piece at a time."""
@@ -78,24 +79,35 @@ class _Sliced:
     """
 
     def __init__(self, process: Callable[[bytes], bytes], error: type[Exception], size: int) -> None:
-        """`size`: bytes of a slice, so that one can't become more than about 50 MB."""
+        """`size`: bytes of a slice."""
         self._process = process
         self._error = error
         self._size = size
-        self._room = MAX_DECODED
 
-    def decode(self, data: bytes) -> bytes:
-        parts = []
+    def pieces(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), self._size):
             try:
-                part = self._process(data[start : start + self._size])
+                yield self._process(data[start : start + self._size])
             except self._error as error:
                 raise DecodeError(str(error)) from error
-            self._room -= len(part)
-            if self._room <= 0:
-                raise TooLarge(f"decodes to more than {MAX_DECODED} bytes")
-            parts.append(part)
-        return b"".join(parts)
+
+
+class _Brotli:
+    """Brotli where its library bounds what it makes at once."""
+
+    def __init__(self) -> None:
+        import brotli
+
+        self._decompressor = brotli.Decompressor()
+        self._error = brotli.error
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        try:
+            while made := self._decompressor.process(data, output_buffer_limit=PIECE):
+                data = b""
+                yield made
+        except self._error as error:
+            raise DecodeError(str(error)) from error
 
 
 def _inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
@@ -105,23 +117,9 @@ def _inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
 
 
 def _unbrotlied(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    import brotli
-
-    if not hasattr(brotli.Decompressor, "can_accept_more_data"):  # before brotli 1.2 a slice is decoded as a whole
-        decoder = _brotli()
-        for piece in pieces:
-            for begin in range(0, len(piece), 32):
-                yield decoder.decode(piece[begin : begin + 32])
-        return
-    decompressor = brotli.Decompressor()
-    try:
-        for piece in pieces:
-            made = decompressor.process(piece, output_buffer_limit=PIECE)
-            while made:
-                yield made
-                made = decompressor.process(b"", output_buffer_limit=PIECE)
-    except brotli.error as error:
-        raise DecodeError(str(error)) from error
+    decoder = _brotli()
+    for piece in pieces:
+        yield from decoder.pieces(piece)
 
 
 class _Source:
@@ -150,21 +148,23 @@ def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise DecodeError(str(error)) from error
 
 
-def _brotli() -> Decoder:
+def _brotli() -> _Pieces:
     import brotli
 
-    return _Sliced(brotli.Decompressor().process, brotli.error, 32)
+    if hasattr(brotli.Decompressor, "can_accept_more_data"):
+        return _Brotli()
+    return _Sliced(brotli.Decompressor().process, brotli.error, 32)  # before brotli 1.2: up to 50 MB a slice
 
 
-def _zstd() -> Decoder:
+def _zstd() -> _Pieces:
     import zstandard
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    return _Sliced(decompressor.decompressobj(read_across_frames=True).decompress, zstandard.ZstdError, 1024)
+    # 4 MB a slice at most.
+    return _Sliced(decompressor.decompressobj(read_across_frames=True).decompress, zstandard.ZstdError, 128)
 
 
-def decoder(coding: str) -> Decoder:
-    """A decoder for one `content-encoding` value."""
+def _pieces(coding: str) -> _Pieces:
     match coding.strip().lower():
         case "gzip" | "x-gzip":
             return _Zlib("gzip")
@@ -178,25 +178,39 @@ def decoder(coding: str) -> Decoder:
             raise DecodeError(f"unknown content-encoding {other!r}")
 
 
-class _Several:
-    """Several codings, undone one after the other."""
+class _Decoder:
+    """Several codings, undone one after the other, to no more than so much of what came may hold: whoever decodes at
+    once makes everybody else wait meanwhile."""
 
     def __init__(self, codings: list[str]) -> None:
-        self._decoders = [decoder(one) for one in codings]
+        self._steps = [_pieces(one) for one in codings]
+        self._fed = 0
+        self._made = [0] * len(codings)
 
     def decode(self, data: bytes) -> bytes:
-        for each in self._decoders:
-            data = each.decode(data)
+        self._fed += len(data)
+        most = min(MAX_DECODED, max(ANYTHING, RATIO * self._fed))
+        for at, step in enumerate(self._steps):
+            parts = []
+            for part in step.pieces(data):
+                self._made[at] += len(part)
+                if self._made[at] > most:
+                    raise TooLarge(f"decodes to more than {MAX_DECODED} bytes, or {RATIO} times its size")
+                parts.append(part)
+            data = b"".join(parts)
         return data
+
+
+def decoder(coding: str) -> Decoder:
+    """A decoder for one `content-encoding` value."""
+    return _Decoder([coding])
 
 
 def decoder_of(coding: str) -> Decoder | None:
     """A decoder for a whole `content-encoding`, which may name several; None: nothing is encoded. Raises
     DecodeError."""
     codings = _undone(coding)
-    if not codings:
-        return None
-    return decoder(codings[0]) if len(codings) == 1 else _Several(codings)
+    return _Decoder(codings) if codings else None
 
 
 def _undone(coding: str) -> list[str]:
@@ -209,9 +223,8 @@ def _undone(coding: str) -> list[str]:
 
 def decode(data: bytes, coding: str) -> bytes:
     """All of `data`, decoded at once; a list of codings is undone from its end."""
-    for one in _undone(coding):
-        data = decoder(one).decode(data)
-    return data
+    found = decoder_of(coding)
+    return found.decode(data) if found is not None else data
 
 
 def unpacked(data: bytes, coding: str, most: int = MAX_DECODED) -> Iterator[bytes]:

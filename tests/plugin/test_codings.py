@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimux.plugin.codings import MAX_DECODED, PIECE, DecodeError, decode, decoder, unpacked
+from aimux.plugin.codings import ANYTHING, MAX_DECODED, PIECE, DecodeError, TooLarge, decode, decoder, unpacked
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -99,6 +99,24 @@ def bomb(coding: str) -> bytes:
 def test_a_bomb_does_not_go_off(coding: str) -> None:
     with pytest.raises(DecodeError, match="more than"):
         decode(bomb(coding), coding)
+
+
+@pytest.mark.parametrize(("coding", "encode"), CODINGS.values(), ids=CODINGS)
+def test_what_decodes_to_much_more_than_it_is_is_given_up_soon(coding: str, encode: Callable[[bytes], bytes]) -> None:
+    """Everybody else waits for it: a bomb of the whole bound would take brotli 0.7 s."""
+    assert len(decode(encode(bytes(ANYTHING)), coding)) == ANYTHING
+    with pytest.raises(TooLarge, match="64 times its size"):
+        decode(encode(bytes(2 * ANYTHING)), coding)
+    with pytest.raises(TooLarge, match="64 times its size"):
+        decode(gzip.compress(encode(bytes(2 * ANYTHING))), f"{coding}, gzip")
+
+
+@pytest.mark.parametrize(("coding", "encode"), CODINGS.values(), ids=CODINGS)
+def test_what_is_large_may_decode_to_as_much_more(coding: str, encode: Callable[[bytes], bytes]) -> None:
+    data = random.Random(1).randbytes(200_000) + bytes(2 * ANYTHING)
+    packed = encode(data)
+    incremental = decoder(coding)
+    assert b"".join(incremental.decode(packed[at : at + 10_000]) for at in range(0, len(packed), 10_000)) == data
 
 
 def test_ten_thousand_empty_members_are_no_deep_recursion() -> None:
