@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from aimux.plugin.body import MAX_MODEL
-from aimux.plugin.reading import json_object
+from aimux.plugin.reading import MODEL, is_dense, json_object, object_behind
 from aimux.plugin.types import BATCH, REGIONAL, LimitWindow, Over, Verdict
 from aimux.plugin.usage import Usage
 
 MAX_LINE = 8 * 1024 * 1024
 """Of a longer line of a stream only the ends are kept (`response.completed` repeats the whole answer, images too), of
 a batch's results nothing."""
+EDGE = 64 * 1024
+"""Bytes at either end of what is too long to be parsed, or has too many values, that are looked at."""
 MAX_JSON = 32 * 1024 * 1024
 MOST_MODELS = 100
 """Models that one batch's results are added up by."""
@@ -92,13 +94,27 @@ class JSONMeter(Meter):
         return 0 if self.failed else self._size
 
     def end(self) -> None:
-        if self._size <= MAX_JSON and (answer := json_object(b"".join(self._parts))) is not None:
-            self.read(answer)
+        if self._size <= MAX_JSON:
+            whole = b"".join(self._parts)
+            if (answer := json_object(whole)) is not None:
+                self.read(answer)
+            elif is_dense(whole):
+                self.read_overlong(whole[:EDGE], whole[-EDGE:])
         self._parts.clear()
 
     def read(self, answer: dict[str, Any]) -> None:
         """Take `usage` from the parsed answer. Set `failed` if it is an error, which some servers send with the status
         200: then nothing beyond its reported usage is estimated."""
+
+    def read_overlong(self, start: bytes, end: bytes) -> None:
+        """For an answer with too many values to be parsed at once (the probabilities of each token, say): EDGE bytes of
+        either end. By default `read` gets the `usage` and the `model` that are there."""
+        answer: dict[str, Any] = {}
+        if (usage := object_behind(b"usage", end) or object_behind(b"usage", start)) is not None:
+            answer["usage"] = usage
+        if model := MODEL.search(start) or MODEL.search(end):
+            answer["model"] = model[1].decode()
+        self.read(answer)
 
 
 class StoredAnswer(JSONMeter):

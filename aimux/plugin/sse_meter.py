@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from aimux.plugin.meters import MAX_LINE, Meter
+from aimux.plugin.meters import EDGE, MAX_LINE, Meter
 from aimux.plugin.odd_streams import OddStream, is_odd
-from aimux.plugin.reading import json_object, texts
+from aimux.plugin.reading import is_dense, json_object, texts
 
-EDGE = 64 * 1024
-"""Bytes at either end of a line beyond MAX_LINE that are kept."""
 SHARE = 24
 """One in so many bytes of a stream is searched for content: what a cut answer took is an estimate anyway. Counting all
 of it would take a tenth of an event's time."""
@@ -213,13 +211,15 @@ class SSEMeter(Meter):
             self.read_text(payload)
         elif (event := json_object(payload)) is not None:
             self.read(event)
+        elif is_dense(payload):
+            self.read_overlong(payload[:EDGE], payload[-EDGE:])
 
     def read(self, event: dict[str, Any]) -> None:
         """Take usage, limits and the end of the stream from one event's data."""
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
-        """For an event's data beyond MAX_LINE: EDGE bytes of either end. By default it is unknown whether it is the
-        last one."""
+        """For an event's data beyond MAX_LINE, or with too many values: EDGE bytes of either end. By default it is
+        unknown whether it is the last one."""
         self.complete = True
 
     def read_text(self, data: bytes) -> None:

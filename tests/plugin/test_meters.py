@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from aimux.plugin import JSONMeter, SSEMeter, Usage, count, number, sse_events
 from aimux.plugin.formats import anthropic, openai_meters
-from aimux.plugin.meters import MAX_LINE
-from aimux.plugin.sse_meter import EDGE
+from aimux.plugin.meters import EDGE, MAX_LINE, Meter
+from aimux.plugin.reading import MOST_VALUES, json_object, object_behind
 
 
 class Seen(SSEMeter):
@@ -148,6 +148,55 @@ def test_json_that_is_odd_is_read_like_any_other(odd: str) -> None:
     meter.feed(body)
     meter.end()
     assert (meter.usage.model, meter.usage.input_tokens, meter.usage.output_tokens) == ("m", 7, 2)
+
+
+DENSE = ["1", "null", "{}", "[]", '{"a":1}']
+
+
+@pytest.mark.parametrize("value", DENSE)
+def test_what_has_too_many_values_is_not_parsed(value: str) -> None:
+    """Everybody else waits meanwhile: 30 MB of empty lists take ten seconds."""
+    few, many = (f'{{"a":[{",".join([value] * count)}]}}' for count in (MOST_VALUES // 3, MOST_VALUES))
+    assert json_object(few.encode()) is not None
+    assert json_object(many.encode()) is None
+    assert json_object(f'{{"a":"{"b" * len(many)}"}}'.encode()) is not None
+
+
+@pytest.mark.parametrize(
+    ("meter", "answer"),
+    [
+        (
+            anthropic.MessagesAnswer,
+            '{"model":"m","content":[{"type":"tool_use","input":{"a":%s}}],"usage":{"input_tokens":7,"output_tokens":2}}',
+        ),
+        (
+            openai_meters.OpenAIAnswer,
+            '{"id":"resp_1","model":"m","output":%s,"usage":{"input_tokens":7,"output_tokens":2},"user":null}',
+        ),
+        (
+            openai_meters.OpenAIAnswer,
+            '{"choices":[{"logprobs":{"content":%s}}],"usage":{"prompt_tokens":7,"completion_tokens":2},"model":"m"}',
+        ),
+        (
+            openai_meters.ResponsesStream,
+            'data: {"type":"response.completed","response":{"id":"resp_1","model":"m","output":%s,'
+            '"usage":{"input_tokens":7,"output_tokens":2}}}\n\n',
+        ),
+    ],
+)
+def test_of_an_answer_with_too_many_values_the_ends_are_read(meter: type[Meter], answer: str) -> None:
+    one = meter()
+    one.feed((answer % json.dumps([{"token": "a", "logprob": -1}] * MOST_VALUES)).encode())
+    one.end()
+    assert (one.usage.model, one.usage.input_tokens, one.usage.output_tokens) == ("m", 7, 2)
+    assert one.complete
+    assert one.stored == (("resp_1",) if "resp_1" in answer else ())
+
+
+def test_few_of_many_places_are_looked_at_for_an_object() -> None:
+    """Each is read to the text's end."""
+    assert object_behind(b"usage", b'"usage":{"a":1},' + b'"usage":{' * 7) == {"a": 1}
+    assert object_behind(b"usage", b'"usage":{"a":1},' + b'"usage":{' * 7000) is None
 
 
 def test_a_count_beyond_all_bounds_is_none() -> None:

@@ -6,11 +6,11 @@ import re
 from math import ceil
 from typing import Any, ClassVar
 
-from aimux.plugin.formats.openai_meters import BEGINNING, MODEL
+from aimux.plugin.formats.openai_meters import BEGINNING
 from aimux.plugin.formats.openai_usage import read_usage, seconds
-from aimux.plugin.meters import JSONMeter, Meter
-from aimux.plugin.reading import json_object, object_behind
-from aimux.plugin.sse_meter import EDGE, SSEMeter
+from aimux.plugin.meters import EDGE, JSONMeter, Meter
+from aimux.plugin.reading import MODEL, json_object, object_behind
+from aimux.plugin.sse_meter import SSEMeter
 
 SPOKEN, SOUND = 15, 20
 """Characters of a text that are spoken in a second, and tokens that such a second is."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aimux.plugin.formats.openai_problems import PREAMBLE
 from aimux.plugin.formats.openai_usage import read_usage, stored_response, told_over
 from aimux.plugin.message_meter import MessageMeter
-from aimux.plugin.meters import JSONMeter
-from aimux.plugin.reading import json_object, object_behind
-from aimux.plugin.sse_meter import EDGE, SSEMeter
+from aimux.plugin.meters import EDGE, JSONMeter
+from aimux.plugin.reading import MODEL, json_object, object_behind
+from aimux.plugin.sse_meter import SSEMeter
 from aimux.plugin.types import Over
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _BACKGROUND = re.compile(rb'"(background|instructions|metadata|prompt|text|tool_
 BEGINNING = 1024
 """Bytes of a stream in which its first event says whether it goes on in the background."""
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
-MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _PAINTER = re.compile(rb'"model"\s*:\s*"(gpt-image[A-Za-z0-9._-]{0,64})"')
 _RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
 _UNSTORED = re.compile(rb'"store"\s*:\s*false')
@@ -200,6 +199,11 @@ class OpenAIAnswer(JSONMeter):
             self.failed = True
         if answer.get("status") in ("queued", "in_progress") and self.stored:
             self.begun = self.stored[0]
+
+    def read_overlong(self, start: bytes, end: bytes) -> None:
+        super().read_overlong(start, end)
+        one = _RESPONSE_ID.search(start)
+        self.stored = (one[1].decode(),) if one and not _UNSTORED.search(end + start) else ()
 
 
 class BackgroundStream(ResponsesStream):
