@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -70,9 +70,19 @@ async def test_work_that_takes_long_asks_for_more_time(
     name, sock = manager
     sock.setblocking(False)
     monkeypatch.setattr(systemd, "PATIENCE", 0.02)
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+    call_later = loop.call_later
+
+    def seen(*args: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*args))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", seen)
     async with asyncio.timeout(5), Notifier({"NOTIFY_SOCKET": name}).patience():
         for _ in range(3):
-            assert await asyncio.get_running_loop().sock_recv(sock, 100) == b"EXTEND_TIMEOUT_USEC=20000"
+            assert await loop.sock_recv(sock, 100) == b"EXTEND_TIMEOUT_USEC=20000"
+    assert timers[-1].cancelled()  # otherwise a service that hangs later is never ended
 
 
 @pytest.mark.parametrize(
@@ -94,8 +104,9 @@ async def test_without_a_watchdog_there_is_nothing_to_do() -> None:
     await asyncio.wait_for(Notifier({}).watch(), 5)
 
 
-def test_outside_of_a_service_nothing_is_sent() -> None:
+def test_outside_of_a_service_nothing_is_sent(caplog: pytest.LogCaptureFixture) -> None:
     Notifier({}).ready()
+    assert not caplog.records
 
 
 def test_a_manager_that_is_gone_or_busy_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
