@@ -25,6 +25,8 @@ async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir
     assert pool.accounts["a"] is a
     assert a.in_flight == 3
     assert chosen(pool, 2) == ["a", "a"]
+    pool.reconfigure(provider(settings.model_copy(update={"accounts": {"a": AccountSettings(priority=1)}})))
+    assert chosen(pool, 2) == ["b", "b"]
     pool.reconfigure(provider(settings.model_copy(update={"strategy": "round_robin", "accounts": {}})))
     pool.reconfigure(provider(settings.model_copy(update={"strategy": "least_used", "accounts": {}})))
     used(pool.accounts["b"], 0.5)
@@ -32,6 +34,8 @@ async def test_new_settings_apply_and_live_state_stays(make_pool: Any, state_dir
     a.load(-3)
     assert a.in_flight == 0
     assert "a" in chosen(pool, 2)
+    pool.reconfigure(provider(settings.model_copy(update={"accounts": {}})))
+    assert chosen(pool, 4) == ["a"] * 4, "the strategy alone is another one"
 
 
 async def test_a_key_in_the_configuration_that_is_none_parks_its_account_and_no_other(

@@ -11,6 +11,7 @@ import pytest
 
 from aimux.accounts import AccountPool, FileVault, Selection
 from aimux.accounts.vault import Conflict, Missing, VaultError
+from aimux.plugin import AccountSettings
 from tests.accounts.support import HOUR, Clock, TokenServer, credential_file, on_disk, put
 
 
@@ -124,3 +125,30 @@ async def test_a_removal_leaves_no_trace(loaded: AccountPool, state_dir: Path, c
     assert loaded.select(Selection(), clock()) is None
     with pytest.raises(Missing):
         await loaded.remove("default")
+
+
+async def test_a_new_account_of_a_removed_ones_name_inherits_nothing(
+    loaded: AccountPool, state_dir: Path, clock: Clock
+) -> None:
+    loaded.lacking.note(loaded.accounts["b"], "large", clock())
+    loaded.faltering.add(loaded.accounts["b"])
+    await loaded.remove("b")
+    put(state_dir, credential_file("access-new", None, None), "b")
+    await loaded.load()
+    assert loaded.lacking.names("large", clock()) == frozenset()
+    assert loaded.faltering == set()
+
+
+async def test_what_an_account_gave_to_be_sent_back_is_still_its_own(loaded: AccountPool) -> None:
+    loaded.echoed.note("sent with an answer", "default")
+    await loaded.rename("default", "renamed")
+    assert not loaded.echoed.is_anothers("sent with an answer", "renamed")
+    assert loaded.echoed.is_anothers("sent with an answer", "b")
+
+
+async def test_the_configuration_may_know_the_new_name(make_pool: Callable[..., AccountPool], state_dir: Path) -> None:
+    pool = make_pool(accounts={"renamed": AccountSettings(priority=5)})
+    put(state_dir, credential_file())
+    await pool.load()
+    await pool.rename("default", "renamed")
+    assert pool.accounts["renamed"].settings.priority == 5

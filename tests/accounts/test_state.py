@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aimux.accounts import AccountPool, FileVault, PoolOptions, Selection, StateFile
-from aimux.plugin import Action, LimitWindow, RefreshRejected, Verdict
+from aimux.plugin import AccountSettings, Action, LimitWindow, RefreshRejected, Verdict
 from tests.accounts.disks import failing
 from tests.accounts.support import HOUR, START, Clock, TokenServer, credential_file, provider, put
 
@@ -73,6 +73,30 @@ async def test_cooldowns_windows_parked_and_disabled_accounts_survive(gateway: R
     assert pool.accounts["a"].state(clock()).status == "healthy"
     assert "5h" not in pool.accounts["a"].limits
     assert pool.accounts["a"].last_used == START + 60 + HOUR
+
+
+async def test_what_was_done_by_hand_is_written_without_waiting_for_a_request(gateway: Restarts) -> None:
+    pool = await gateway.start()
+    state = pool.options.state
+    assert state is not None
+    pool.accounts["a"].disable()
+    pool.accounts["c"].disable()
+    await state.flush(now=True)
+    for change in ("rename", "assign", "remove"):
+        if change == "rename":
+            await pool.rename("a", "renamed")
+        elif change == "assign":
+            pool.assign("b", AccountSettings(priority=3))
+        else:
+            await pool.remove("c")
+        await state.flush(now=True)
+
+        killed = await gateway.start()
+        accounts = killed.accounts
+        assert accounts["renamed"].disabled
+        assert accounts["b"].settings.priority == (0 if change == "rename" else 3)
+    put(gateway.state_dir, credential_file("access-new"), "c")
+    assert not (await gateway.start()).accounts["c"].disabled
 
 
 async def test_they_are_re_validated_early_by_fresh_headers(gateway: Restarts, clock: Clock) -> None:
