@@ -10,7 +10,9 @@ from datetime import datetime
 import pytest
 
 from aimux.limits.habits import MAX_HABITS, Habits
+from aimux.limits.leases import MAX_MODELS, MAX_TERMS
 from aimux.limits.rules import NANO, Owner, Policy, Rule, Who, amount_of
+from aimux.limits.sums import Lease
 from tests.limits.support import ALICE, BERLIN, MIDNIGHT, NOON, ask, default, lease, limits, refusal, use
 
 
@@ -59,6 +61,21 @@ def test_habits_do_not_fill_the_memory() -> None:
     for number in range(MAX_HABITS + 50):
         habits.of("alice", f"model-{number}")
     assert len(habits) == MAX_HABITS
+
+
+def test_callers_and_models_do_not_fill_the_memory_and_what_is_open_is_known() -> None:
+    book = limits(default("concurrent_requests", 2))
+    lease(book)
+    before = book.terms(ALICE)
+    for number in range(MAX_TERMS):
+        book.terms(Who(f"user-{number}"))
+    terms = book.terms(ALICE)
+    assert terms is not before
+    for number in range(2 * MAX_MODELS):
+        book.plan(terms, "claude", f"model-{number}", NOON)
+    assert len(terms.plans) <= MAX_MODELS
+    lease(book)
+    refusal(book)
 
 
 def test_requests_open_at_once() -> None:
@@ -130,7 +147,17 @@ def test_a_cancelled_request_is_given_back_to_the_minute() -> None:
 
 def test_a_limit_of_nothing_lets_nothing_through() -> None:
     for name in ("tokens_per_day", "cost_per_month", "concurrent_requests", "requests_per_minute"):
-        assert refusal(limits(default(name, 0))).free_at > NOON
+        found = refusal(limits(default(name, 0)))
+        assert found.free_at > NOON
+        assert found.standing.part == 1
+
+
+def test_what_costs_nothing_is_not_held_up_by_a_budget_of_costs() -> None:
+    book = limits(default("cost_per_day", NANO))
+    book.settle(lease(book), 1000, 0, NANO)
+    refusal(book)
+    free = book.reserve(book.plan(book.terms(ALICE), "claude", "m", NOON), 4000, NOON, costless=True)
+    assert isinstance(free, Lease)
 
 
 def test_the_refusal_names_the_limit_that_is_free_last() -> None:
