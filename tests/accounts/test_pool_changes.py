@@ -60,12 +60,31 @@ async def test_a_key_in_the_configuration_that_is_none_parks_its_account_and_no_
     assert (state.status, state.reason) == ("parked", "providers.demo.api_key holds another vendor's key")
     assert "of-another-vendor" not in state.remedy
     assert set(chosen(pool, 4)) == {"a"}
-    pool.reconfigure(with_key("one-of-ours"))
-    await pool.load()
-    assert pool.accounts["api-key"].state(START).status == "healthy"
+    for key, status in (("one-of-ours", "healthy"), ("of-another-vendor", "parked"), ("one-of-ours", "healthy")):
+        pool.reconfigure(with_key(key))
+        await pool.load()
+        assert pool.accounts["api-key"].state(START).status == status
     pool.reconfigure(provider(pool.provider.settings.model_copy(update={"api_key": None})))
     await pool.load()
     assert set(pool.accounts) == {"a"}, "a key that was taken out of the configuration serves nobody"
+
+
+async def test_a_key_in_the_configuration_goes_before_a_file_of_its_accounts_name(
+    make_pool: Any, state_dir: Any
+) -> None:
+    pool = await pool_of(make_pool, state_dir, "a@org api-key@org")
+    own = {"api_key": SecretStr("of-the-configuration")}
+    provider, settings = type(pool.provider), pool.provider.settings
+    pool.reconfigure(provider(settings.model_copy(update=own)))
+    await pool.load()
+    used(pool.accounts["a"], 0.7)
+    assert pool.accounts["api-key"].limits == {}, "it is of no organization"
+    assert {"of-the-configuration", "access-a", "refresh-0"} <= {*pool.secrets()}
+    assert "access-api-key" not in {*pool.secrets()}
+    pool.reconfigure(provider(settings))
+    await pool.load()
+    assert "access-api-key" in {*pool.secrets()}
+    assert pool.accounts["api-key"].limits["5h"].used == 0.7
 
 
 async def test_accounts_that_come_and_go(make_pool: Any, state_dir: Any) -> None:
