@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimux.plugin.body import MAX_MODEL
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from aimux.gateway.caller import Caller
     from aimux.gateway.handshakes import Handshake
     from aimux.gateway.models import Target
-    from aimux.plugin.body import Body
-
-_SUBSTITUTES = ("fallbacks", "models")
-"""Anthropic's, and OpenRouter's and its like."""
+    from aimux.gateway.named_models import NamedModels
 
 
 def allowed_targets(
@@ -46,26 +40,10 @@ def allowed_targets(
     return usable
 
 
-def refuse_substitutes(caller: Caller, provider: str, body: Body, cut: Collection[str]) -> None:
-    """Raises GatewayError where a body names further models, to be taken in place of the first, and the caller may not
-    use one of them. `cut`: members of which only the beginning is there."""
-    if caller.may_use(provider, ""):
-        return
-    raw = body.raw
-    if not body.encoding and b"\\u00" not in raw and not any(b'"%b"' % name.encode() in raw for name in _SUBSTITUTES):
-        return
-    document = body.json()
-    for name in _SUBSTITUTES:
-        if not isinstance(listed := document.get(name), list):
-            continue
-        if name in cut:
-            raise _may_not(f"so long a list of {name}, as your access is bound to some models")
-        for one in listed:
-            model = one.get("model") if isinstance(one, dict) else one
-            if not isinstance(model, str) or len(model) > MAX_MODEL:
-                raise _may_not(f"such a list of {name}")
-            if not caller.may_use(provider, model):
-                raise _may_not(f"the model {model!r} in {name}")
+def refuse_named(names: NamedModels) -> None:
+    """Raises GatewayError where a body names a further model, and the caller may not use it."""
+    if names.refused:
+        raise _may_not(names.refused)
 
 
 def _may_not(what: str) -> GatewayError:

@@ -18,6 +18,7 @@ from aimux.plugin.stored import MOST, TooManyReferences
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from aimux.gateway.named_models import NamedModels
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import RequestHead
 
@@ -57,11 +58,6 @@ class Skimmed:
         """A small body in its place, for code that looks into bodies: its short members and the first items of
         lists."""
         self.references = references
-
-    @property
-    def cut(self) -> set[str]:
-        """Members of which the summary has only the beginning."""
-        return self._outline.cut
 
     @property
     def model(self) -> str:
@@ -128,9 +124,9 @@ def _may_follow(raw: bytes, begin: int) -> bool:
     return raw.find(b'"model"', begin) >= 0 or raw.find(b"\\u006", begin) >= 0
 
 
-async def skim(body: Body, head: RequestHead, provider: Provider | None) -> Skimmed:
-    """Read a large body once. `provider`: recognizes references, if anybody needs them."""
-    outline, references = Outline(), References(head, provider) if provider is not None else None
+async def skim(body: Body, head: RequestHead, provider: Provider | None, names: NamedModels | None = None) -> Skimmed:
+    """Read a large body once. `provider`: recognizes references, if anybody needs them; so does `names` models."""
+    outline, references = Outline(names=names), References(head, provider) if provider is not None else None
     await through(_steps(body, outline, references))
     if references is None:
         return Skimmed(outline, ())

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aimux.gateway.named_models import NamedModels
 
 SLICE = 4 * 1024
 """Bytes at a time: they take 2 ms if each is a bracket, else 0.05 ms."""
@@ -41,17 +44,18 @@ _decoder = json.JSONDecoder()
 class Outline:
     """`feed` slices in their order, then look at `members`."""
 
-    def __init__(self, most: int = MAX_STEPS) -> None:
-        """`most`: steps after which it is hard to read."""
+    def __init__(self, most: int = MAX_STEPS, names: NamedModels | None = None) -> None:
+        """`most`: steps after which it is hard to read. `names`: is shown the values of members at the top."""
         self._most = most
+        self._names = names
         self.restart()
 
     def restart(self) -> None:
         """Forget everything."""
+        if self._names is not None:
+            self._names.restart()
         self.members: dict[str, Any] = {}
         """Top-level members; for a repeated key the last one, as every parser reads it."""
-        self.cut: set[str] = set()
-        """Those of them of which only the beginning is there."""
         self.spans: list[tuple[int, int]] = []
         """Where the values of all members called `model` begin and end."""
         self.done = False
@@ -85,7 +89,7 @@ class Outline:
             data = self._carry + data
         position, mark = self._read(data)
         if self._key is not None:
-            self._keep(data[mark:position])
+            self._keep(self._key, data[mark:position])
         self._carry = data[position:]
         self._offset += position
 
@@ -155,7 +159,9 @@ class Outline:
             self.broken = True
         return False
 
-    def _keep(self, piece: bytes) -> None:
+    def _keep(self, key: str, piece: bytes, *, over: bool = False) -> None:
+        if self._names is not None:
+            self._names.feed(key, piece, over=over)
         room = max(SHORT, KEPT - self._kept) - len(self._value)
         if room > 0:
             self._value += piece[:room]
@@ -164,14 +170,10 @@ class Outline:
         """The value under way ends with `piece`, at `position`."""
         key, self._key = self._key, None
         assert key is not None
-        self._keep(piece)
+        self._keep(key, piece, over=True)
         size = self._offset + position - self._begin
         if key == "model":
             self.spans.append((self._begin, self._begin + size))
-        if len(self._value) < size:
-            self.cut.add(key)
-        else:
-            self.cut.discard(key)
         value = _value(self._value, size)
         if value is None:
             self.members.pop(key, None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
-from aimux.gateway.allowed_targets import allowed_targets, refuse_substitutes
+from aimux.gateway.allowed_targets import allowed_targets, refuse_named
 from aimux.gateway.call import Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.forms import read_form
 from aimux.gateway.large_bodies import is_large, skim
 from aimux.gateway.models import Target
+from aimux.gateway.named_models import NamedModels
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ class Routing:
         bound = caller.access is not None and caller.access.allowance is not None
         named = admitted.path_model
         decisive = not named and (bound or not setup.models.empty or self.limiting.limits.policy.by_model)
+        names: NamedModels | None = None
+        if bound and raw and not admitted.form and not caller.may_use(provider.instance, ""):
+            names = NamedModels(partial(caller.may_use, provider.instance))
         shared = self.storage.is_shared(setup, caller)
         skimmed: Skimmed | None = None
         kept = caller.own is None and bool(self.storage.deposits)
@@ -61,7 +66,7 @@ class Routing:
         if raw and admitted.form:
             skimmed = await request.turn.apart(read_form(body, head, provider if stores else None))
         elif is_large(body) or ((decisive or stores) and raw and not body.routed_model and not body.json()):
-            skimmed = await self._skimmed(request, admitted, body, decisive=decisive, stores=stores)
+            skimmed = await self._skimmed(request, admitted, body, names, decisive=decisive, stores=stores)
         seen = body if skimmed is None else skimmed.summary
         if named:
             record.model = named
@@ -81,8 +86,10 @@ class Routing:
             targets = allowed_targets(
                 caller, targets, provider.instance, record.model if raw or named else None, upgrade
             )
-            if raw and not admitted.form:
-                refuse_substitutes(caller, provider.instance, seen, skimmed.cut if skimmed is not None else ())
+            if names is not None:
+                if skimmed is None:
+                    names.look(body)
+                refuse_named(names)
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         conversation = conversation_of(provider, head, seen) if choice else None
@@ -104,13 +111,20 @@ class Routing:
         return call, skimmed
 
     async def _skimmed(
-        self, request: Request, admitted: Admitted, body: Body, *, decisive: bool, stores: bool
+        self,
+        request: Request,
+        admitted: Admitted,
+        body: Body,
+        names: NamedModels | None,
+        *,
+        decisive: bool,
+        stores: bool,
     ) -> Skimmed | None:
         """None: nobody needs more of it than the model, and it begins with that."""
         sticky = len(admitted.route.accounts.accounts) > 1 and not admitted.sender.conversation
-        if not (decisive or stores or sticky) and body.leading_model:
+        if not (decisive or stores or sticky or names) and body.leading_model:
             return None
-        work = skim(body, admitted.head, admitted.route.provider if stores else None)
+        work = skim(body, admitted.head, admitted.route.provider if stores else None, names)
         return await request.turn.apart(work)
 
 

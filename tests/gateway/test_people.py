@@ -127,20 +127,21 @@ LONG = "x" * 200_000
 MANY = ['"small-2"'] * 8
 
 
-@pytest.mark.parametrize("name", ["fallbacks", "models", "fallback\\u0073"])
+@pytest.mark.parametrize("name", ["fallbacks", "model\\u0073"])
 @pytest.mark.parametrize("padding", ["x", LONG])
 @pytest.mark.parametrize(
     ("listed", "code"),
     [
-        ('"default"', 200),
         ('[{"model": "small-2"}, "small-3"]', 200),
         ('["small-2", {"model": "large-1"}]', 400),
-        ('[{"max_tokens": 1}]', 400),
+        ('[{"small-1": ["large-1"]}]', 400),
+        ('["small-2", {"model": "small-3", "messages": [{"model": "large-1"}]}]', 200),
         (f'["small-{LONG[:300]}"]', 400),
         (f'["small-2", {", ".join(MANY)}, "large-1"]', 400),
         (f"[{', '.join(MANY)}]", 200),
         (f'[{{"model": "large-1", "more": "{LONG}"}}]', 400),
         (f'["small-2", {{"model": "small-3", "more": "{LONG[:2_000]}"}}, "large-1"]', 400),
+        (f'["small-2", {{"model": "small-3", "more": "{LONG[:2_000]}"}}, "small-4"]', 200),
         (f'["small-2", {" " * 70_000} "large-1"]', 400),
     ],
 )
