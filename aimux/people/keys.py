@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SHORTEST_RSA = 2048
+"""Bits of a key of RSA: RFC 7518, 3.3."""
 FETCH_SECONDS = 600.0
 """How often keys are fetched anyway."""
 COOL_SECONDS = 15.0
@@ -53,11 +55,13 @@ class KeySet:
             if text.lstrip().startswith("{"):
                 self._keys = dict(_public_keys(json.loads(text)))
             else:
-                self._keys = {None: load_pem_public_key(text.encode())}
+                key = load_pem_public_key(text.encode())
+                self._keys = {None: key} if _verifies(key) else {}
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise NoKeys(f"no usable key is in it ({error})") from None
         if not self._keys:
-            raise NoKeys("no usable key is in it: none that is public, for signatures, and RSA, EC or Ed25519")
+            kinds = f"RSA (of {SHORTEST_RSA} bits or more), EC or Ed25519"
+            raise NoKeys(f"no usable key is in it: none that is public, for signatures, and {kinds}")
 
     def find(self, name: str | None) -> Any | None:
         """See `signed.Keys`. A single key without an id verifies every token that names no other."""
@@ -83,12 +87,19 @@ def _public_keys(document: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]
     for each in told:
         try:
             key = jwt.PyJWK.from_dict(each)
+            meant = each.get("use", "sig") == "sig" and "verify" in each.get("key_ops", ("verify",))
         # PyJWT has an error for what it doesn't know, NotImplementedError for `alg: none`, the rest for odd fields.
         except (jwt.PyJWTError, NotImplementedError, ValueError, TypeError, AttributeError):
             continue
-        private = not hasattr(key.key, "verify")
-        if not private and each.get("use", "sig") == "sig" and isinstance(key.key_id, str | None):
+        if meant and _verifies(key.key) and isinstance(key.key_id, str | None):
             yield key.key_id, key
+
+
+def _verifies(key: Any) -> bool:
+    """Whether it is public, for signatures, and not so short that they can be forged."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    return hasattr(key, "verify") and not (isinstance(key, RSAPublicKey) and key.key_size < SHORTEST_RSA)
 
 
 def fetched_keys(answer: HttpAnswer) -> KeySet:

@@ -18,6 +18,7 @@ from aimux.people.tokens import digest
 SECRET = "the-secret-of-the-old-gateway-0123"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+SHORT = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
 ALGORITHMS: dict[str, tuple[Any, Any]] = {

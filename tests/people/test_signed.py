@@ -19,7 +19,7 @@ from aimux.people.directory import Stored
 from aimux.people.keys import KeySet, NoKeys
 from aimux.people.signed import Signed
 from aimux.people.tokens import digest
-from tests.people.signing import ALGORITHMS, EC, OTHER, RSA, SECRET, find, jwks, pem, signed, token
+from tests.people.signing import ALGORITHMS, EC, OTHER, RSA, SECRET, SHORT, find, jwks, pem, signed, token
 
 
 def test_a_token_of_link_assistant_router_goes_on_working() -> None:
@@ -201,15 +201,21 @@ def test_of_a_set_only_public_keys_for_signatures_verify() -> None:
         private,
         {**json.loads(jwks(enc=RSA))["keys"][0], "use": "enc"},
         {**public[0], "kid": "none", "alg": "none"},
+        {**public[0], "kid": "encrypts", "key_ops": ["encrypt", "wrapKey"]},
+        {**public[0], "kid": "odd", "key_ops": 5},
+        json.loads(jwks(short=SHORT))["keys"][0],
         {**public[0], "kid": ["k1"]},
         {**public[0], "kid": "number", "n": 5},
         {"kty": "future", "kid": "future"},
         "no key",
     ]
+    public[0]["key_ops"] = ["verify"]
     verifier = signed(KeySet(json.dumps({"keys": [*unusable, *public, *unusable]})))
     assert isinstance(find(verifier, token(OTHER, "RS256", "k1")), Access)
     for name in ("private", "enc"):
         assert find(verifier, token(RSA, "RS256", name)) is Denied.UNKNOWN
+    with pytest.raises(NoKeys, match="RSA \\(of 2048 bits or more\\)"):
+        KeySet(pem(SHORT))
     for one in unusable:
         with pytest.raises(NoKeys):
             KeySet(json.dumps({"keys": [one]}))
