@@ -33,6 +33,8 @@ LONGEST_FIELD: Final = 256
 """Bytes of a field that may be an id, and of the blank line before it."""
 MAX_PARTS: Final = 1_000
 MODEL: Final = b"model"
+SESSION: Final = b"session"
+"""The field of a call (`/v1/realtime/calls`) that has the model in it; no other may say one."""
 MAX_PART_HEAD: Final = 4 * 1024
 
 _TYPE = re.compile(
@@ -103,7 +105,7 @@ async def read_form(body: Body, head: RequestHead, provider: Provider | None) ->
         await through(reader.steps(body.raw, b"--" + (boundary[1] or boundary[2]).encode("utf-8", "surrogateescape")))
     spans = reader.spans
     found: str | None = None
-    if reader.whole and len(spans) <= 1:
+    if reader.whole and len(spans) <= 1 and not (spans and reader.session):
         found = body.raw[slice(*spans[0])].decode("utf-8", "replace") if spans else ""
         if len(found) > MAX_MODEL:
             found = None
@@ -131,11 +133,13 @@ def _search(pieces: Iterable[bytes], found: dict[str, None]) -> Iterator[None]:
 
 
 class _Reader:
-    """`spans`: where the values of the fields called `model` are. `whole`: every part could be read, to the end."""
+    """`spans`: where the values of the fields called `model` are. `whole`: every part could be read, to the end.
+    `session`: there is such a field."""
 
     def __init__(self) -> None:
         self.spans: list[tuple[int, int]] = []
         self.whole = False
+        self.session = False
 
     def steps(self, raw: bytes, boundary: bytes) -> Iterator[None]:
         """Read it, a slice at a time."""
@@ -162,6 +166,7 @@ class _Reader:
                 return
             if name == MODEL:
                 self.spans.append((begin, end))
+            self.session |= name == SESSION
             at = end + len(line)
 
 

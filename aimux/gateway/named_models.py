@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST = 64 * 1024
 """Bytes of a list's item, or of an object, that are read in a large body: in 8 ms at worst."""
-_MEMBERS = frozenset({"fallbacks", "models", "tools", "plugins", "provideroptions", "model"})
+_MEMBERS = frozenset({"fallbacks", "models", "tools", "plugins", "provideroptions", "session", "model"})
 """Anthropic's, OpenAI's, OpenRouter's and Vercel's members, in lower case: Go's servers read `Model` as `model`."""
 _HISTORY = "input"
 """OpenAI's member whose items may have tools, too (`additional_tools`)."""

@@ -74,6 +74,13 @@ async def test_so_does_aiohttp() -> None:
     assert (await read_form(Body(raw), head, None)).model == "whisper-1"
 
 
+def test_beside_a_calls_session_which_says_its_model_nothing_else_may_say_one() -> None:
+    session = (b'Content-Disposition: form-data; name="session"', b'{"model": "gpt-realtime"}')
+    assert read(form(session)).model == ""
+    with pytest.raises(GatewayError, match="can't be read"):
+        _ = read(form(session, (MODEL, b"gpt-realtime-mini"))).model
+
+
 def test_a_form_may_name_none() -> None:
     assert read(form((FILE, b"x"))).model == ""
     assert read(form()).model == ""

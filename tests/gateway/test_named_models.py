@@ -33,6 +33,7 @@ NAMED = [
     {"fallbacks": [{"model": "small"}, {"small": ["large"]}]},
     {"models": ["small", "large"]},
     {"models": "large"},
+    {"session": {"type": "realtime", "audio": {"input": {"transcription": {"model": "large"}}}}},
     {"Model": "large"},
 ]
 FREE: list[dict[str, object]] = [
