@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aimux.cli import suggest
 from aimux.cli.asking import ask, every, print_json, print_table
 from aimux.cli.options import config_option, json_option, refuse_json
 from aimux.cli.words import say
@@ -17,22 +18,25 @@ if TYPE_CHECKING:
 
 @click.group("audit", invoke_without_command=True, short_help="Show who changed what, and check that record.")
 @click.option("--last", default=50, show_default=True, type=click.IntRange(1), metavar="N", help="So many entries.")
+@click.option("--since", metavar="WHEN", help="Only from then on: 7d, 24h, 2026-11-01, or RFC 3339.")
+@click.option("--until", metavar="WHEN", help="Only before then, written alike; of a date, its beginning.")
+@click.option("--actor", metavar="NAME", shell_complete=suggest.users, help="Only what they did: a user, admin-key, …")
 @click.option("--target", metavar="TARGET", help="Only what was done to it: user:ann, token:tok_…, account:claude/x.")
 @config_option
 @json_option
 @click.pass_context
-def audit_command(context: click.Context, last: int, target: str | None, config: Path | None, as_json: bool) -> None:
+def audit_command(context: click.Context, last: int, config: Path | None, as_json: bool, **only: str | None) -> None:
     """Show the latest changes, the newest first: when, who, from where, and what."""
     if as_json:
         refuse_json(context, audit_command)
     if context.invoked_subcommand is not None:
         return
 
-    entries = ask(config, lambda backend: every(backend, "/audit", most=last, target=target), changes=False)
+    entries = ask(config, lambda backend: every(backend, "/audit", most=last, **only), changes=False)
     if as_json:
         print_json({"items": entries})
     elif not entries:
-        click.echo("Nothing was changed yet.")
+        click.echo("No such change was made." if any(only.values()) else "Nothing was changed yet.")
     else:
         rows = [
             (

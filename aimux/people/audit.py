@@ -38,6 +38,15 @@ class Actor(NamedTuple):
     address: str = ""
 
 
+class Picked(NamedTuple):
+    """Which entries: from `since` to before `until` (milliseconds), by this actor, to this target; None: whichever."""
+
+    since: int
+    until: int
+    actor: str | None = None
+    target: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One change. `at`: milliseconds since 1970. `before` and `after` hold no secret; None: there was or is nothing."""
@@ -179,7 +188,7 @@ async def of_action(database: Database, action: str) -> list[Entry]:
 
 
 async def page(
-    database: Database, *, limit: int, after: int | None = None, before: int | None = None, target: str | None = None
+    database: Database, *, limit: int, after: int | None = None, before: int | None = None, only: Picked | None = None
 ) -> list[Entry]:
     """At most `limit` entries: oldest first after the id `after`, or else newest first, before `before`."""
     from aimux.storage.schema.audit import audit
@@ -190,8 +199,11 @@ async def page(
         query = query.where(audit.c.id > after)
     if before is not None:
         query = query.where(audit.c.id < before)
-    if target is not None:
-        query = query.where(audit.c.target == target)
+    if only is not None:
+        query = query.where(audit.c.at >= only.since, audit.c.at < only.until)
+        for column, wanted in ((audit.c.actor, only.actor), (audit.c.target, only.target)):
+            if wanted is not None:
+                query = query.where(column == wanted)
     async with database.read() as connection:
         rows = (await connection.execute(query)).all()
     return [Entry(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for it

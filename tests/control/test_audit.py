@@ -37,6 +37,25 @@ async def test_times_are_written_as_everywhere_else(aimux: Aimux) -> None:
     assert (await aimux.get("/audit/verdict"))["whole"]
 
 
+async def test_changes_are_found_by_time_and_by_who_made_them(start: Start) -> None:
+    aimux = await start(users=USERS)
+    await aimux.post("/users", {"name": "ann"}, expect=201)
+    await aimux.send("PATCH", "/users/ann", json={"role": "viewer"}, headers=bearer(ADMIN))
+    await aimux.post("/users", {"name": "bob"}, expect=201)
+
+    async def listed(query: str) -> list[str]:
+        return [f"{entry['actor']} {entry['target']}" for entry in (await aimux.get(f"/audit?{query}"))["items"]]
+
+    assert await listed("actor=ada") == ["ada user:ann"]
+    assert await listed("actor=admin-key&target=user:ann&since=1h") == ["admin-key user:ann"]
+    assert await listed("actor=admin-key&limit=1") == ["admin-key user:bob"]
+    assert await listed("actor=nobody") == await listed("until=1h") == await listed("since=2999-01-01") == []
+    last = (await aimux.get("/audit?limit=1"))["items"][0]["at"]
+    assert len(await listed(f"since={last}")) + len(await listed(f"until={last}")) == 3
+    status, _, problem = await aimux.send("GET", "/audit?since=yesterday")
+    assert (status, problem["errors"][0]["where"]) == (422, "since")
+
+
 async def test_a_change_of_the_log_is_found(aimux: Aimux) -> None:
     from aimux.storage.schema.audit import audit
     from aimux.storage.schema.base import meta

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from aimux.control.api.body import Body
-from aimux.control.api.models import Given
 from aimux.control.api.operations import Table
 from aimux.control.api.parts import Parts
+from aimux.control.api.usage import span_of
+from aimux.control.api.usage_models import Name, SpanQuery, When
 from aimux.control.principal import Role
 from aimux.people import audit
 
@@ -43,15 +44,17 @@ class AuditPage(Body):
     next: str | None = Field(description="`after` of the next page; null: this is the last one.")
 
 
-class AuditQuery(Given):
+class AuditQuery(SpanQuery):
     """Which entries."""
 
+    since: When = Field(default="1970-01-01", description="From when: RFC 3339, a date, or `7d` (m, h, d, w).")
     limit: int = Field(default=100, ge=1, le=1000, description="At most so many.")
     after: Annotated[str, Field(pattern="^[0-9]{1,18}$")] | None = Field(
         default=None, description="`next` of the page before."
     )
-    target: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = Field(
-        default=None, description="Only what was done to it, as `user:NAME`."
+    target: Name | None = Field(default=None, description="Only what was done to it, as `user:NAME`.")
+    actor: Name | None = Field(
+        default=None, description="Only what was done by them: a user's name, `admin-key`, `cli:root`, …."
     )
 
 
@@ -68,7 +71,9 @@ class AuditVerdict(Body):
 async def list_audit(parts: Parts, query: AuditQuery) -> AuditPage:
     """The newest first."""
     before = int(query.after) if query.after is not None else None
-    found = await audit.page(parts.people.database, limit=query.limit + 1, before=before, target=query.target)
+    since, until = span_of(parts.metering, query)
+    only = audit.Picked(since, until, query.actor, query.target)
+    found = await audit.page(parts.people.database, limit=query.limit + 1, before=before, only=only)
     page = found[: query.limit]
     items = [
         AuditEntry(

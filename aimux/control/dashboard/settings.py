@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from aimux.control.api.problems import Refused
-from aimux.control.dashboard.page import after_refusal, ask, go, render
+from aimux.control.dashboard.page import after_refusal, ask, go, render, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ MOST = 60
 """Settings that are shown unless somebody asks for all."""
 LONGEST = 200
 """Characters of a change."""
+FILTERS = {"actor": "Who", "target": "To", "since": "Since", "until": "Before"}
+"""Of changes, and their labels."""
 
 
 @routes.get("/settings")
@@ -28,11 +31,12 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 async def _page(request: web.Request, refused: Refused | None = None) -> web.Response:
     """After a refusal it says why."""
-    config, plugins, system, audit = await asyncio.gather(
+    filters = {name: text for name in FILTERS if (text := request.query.get(name, "").strip())}
+    config, plugins, system, (audit, wrong) = await asyncio.gather(
         ask(request, "GET", "/config"),
         ask(request, "GET", "/plugins"),
         ask(request, "GET", "/system"),
-        ask(request, "GET", "/audit", limit=50),
+        _changes(request, filters),
     )
     nodes = system["nodes"]
     # PostgreSQL keeps 63 bytes of a name.
@@ -47,9 +51,23 @@ async def _page(request: web.Request, refused: Refused | None = None) -> web.Res
         system=system,
         answers=answers,
         audit=[entry | {"change": _change(entry)} for entry in audit["items"]],
+        older="?" + urlencode({**filters, "after": audit["next"]}) if audit["next"] else None,
+        filters=filters,
+        labels=FILTERS,
+        wrong=wrong,
         all=bool(request.query.get("all")),
         most=MOST,
     )
+
+
+async def _changes(request: web.Request, filters: Mapping[str, str]) -> tuple[Any, str]:
+    """A page of the audit log; what is wrong with the filters, if anything."""
+    try:
+        return await ask(request, "GET", "/audit", limit=50, after=request.query.get("after"), **filters), ""
+    except Refused as refused:
+        if refused.problem.status != 422:
+            raise
+        return {"items": [], "next": None}, told(refused)
 
 
 def _change(entry: Mapping[str, Any]) -> str:

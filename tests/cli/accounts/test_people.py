@@ -60,6 +60,8 @@ def test_people_from_the_command_line(aimux: Commands) -> None:
     entries = aimux.json("audit")["items"]
     assert [entry["action"] for entry in entries][:2] == ["user.remove", "group.remove"]
     assert "role: viewer → admin" in aimux("audit", "--target", "user:ann").stdout
+    assert aimux.json("audit", "--actor", entries[0]["actor"], "--since", "1h", "--last", "500")["items"] == entries
+    assert "No such change was made" in aimux("audit", "--actor", "ann").stdout
     assert re.search(r"user\.remove +user:ann +role: admin", aimux("audit").stdout)
     assert f"{len(entries)} entries, whole" in aimux("audit", "verify").stdout
 

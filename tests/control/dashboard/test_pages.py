@@ -32,6 +32,21 @@ def test_a_new_user_gets_a_token_that_serves(visitor: Visitor, site: Site) -> No
     expect(page.get_by_text(token[:8])).to_be_visible()
 
 
+def test_who_changed_what_is_narrowed(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "barbara"})
+    visit = visitor("admin")
+    page = visit.go("settings")
+    page.get_by_label("To", exact=True).fill("user:barbara")
+    page.get_by_label("Since").fill("1h")
+    send(page, "Filter")
+    changes = page.locator("#changes tbody tr")
+    expect(changes).to_have_count(1)
+    expect(changes).to_contain_text("user.add")
+    page.get_by_label("Since").fill("nonsense")
+    send(page, "Filter")
+    expect(page.locator("#changes")).to_contain_text("'nonsense' is not a time")
+
+
 def test_an_invitation_gives_its_token_to_the_one_who_opens_it(visitor: Visitor, site: Site) -> None:
     visit = visitor("admin")
     page = visit.go("people/add")
