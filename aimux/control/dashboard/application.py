@@ -37,14 +37,13 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-MAX_FORM = 512 * 1024
 OPEN = ("/sign-in", "/join", "/static/")
 """Paths for callers who are not signed in."""
 
 
 def dashboard_application() -> web.Application:
     """For `add_subapp(DASHBOARD, …)`. The application above it has a `CONTROL`."""
-    app = web.Application(middlewares=[_as_pages, _signed_in, _with_csrf], client_max_size=MAX_FORM)
+    app = web.Application(middlewares=[_as_pages, _signed_in, _with_csrf])
     for room in (now, accounts, people, groups, usage, plan, requests, settings, me, sign_in, join):
         app.add_routes(room.routes)
     app.router.add_get("/static/{name}", _static)

@@ -266,6 +266,9 @@ async def form(request: web.Request) -> Mapping[str, str]:
             given = await _parts(request)
         else:  # no page sends one, and each part of it costs half a millisecond
             raise Refused(415, "form", "A form with files is taken from whoever is signed in.", remedy="sign in first")
+    except web.HTTPRequestEntityTooLarge:
+        most = f"{request.client_max_size // 1024} KiB"
+        raise Refused(413, "too-large", f"The form is larger than {most}; nothing was changed.") from None
     except (ValueError, LookupError):  # no boundary, say, or no such charset
         raise Refused(400, "form", "This is not what a form sends.", remedy="load the page again") from None
     request[FORM] = given

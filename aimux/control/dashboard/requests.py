@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -34,6 +35,8 @@ ACTIONS = {
 """What an upstream's answer meant → the same for a person."""
 
 FILTERS = ("user", "group", "model", "account", "provider", "status")
+MOST = 200
+"""Names that a filter suggests."""
 
 
 @routes.get("/requests")
@@ -65,10 +68,28 @@ async def page(request: web.Request) -> web.StreamResponse:
         requests=found["items"],
         filters=filters,
         names=FILTERS,
+        known=await _known(request),
         wanted=wanted,
         older=older,
         notices=notices,
     )
+
+
+async def _known(request: web.Request) -> Mapping[str, list[str]]:
+    """What the filters suggest: who and what there is, and the models that cost most lately."""
+    users, groups, accounts, models = await asyncio.gather(
+        ask(request, "GET", "/users", limit=MOST),
+        ask(request, "GET", "/groups", limit=MOST),
+        ask(request, "GET", "/accounts", limit=MOST),
+        ask(request, "GET", "/usage", by="model", since="30d", limit=MOST),
+    )
+    return {
+        "user": [one["name"] for one in users["items"]],
+        "group": [one["name"] for one in groups["items"]],
+        "model": [one["model"] for one in models["items"] if one["model"]],
+        "account": [f"{one['provider']}/{one['name']}" for one in accounts["items"]],
+        "provider": sorted({one["provider"] for one in accounts["items"]}),
+    }
 
 
 @routes.get("/requests/{id}")

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from aimux.control.api.tables import Tabular
+from aimux.control.api.usage_models import Usage
 from aimux.control.api.within import run
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.page import CALLER, ask, render
@@ -38,6 +38,8 @@ MEASURES = {"tokens": "Tokens", "cost_usd": "Cost", "requests": "Requests"}
 RANKS = {"tokens": "tokens", "cost_usd": "cost", "requests": "requests"}
 ROWS = 50
 """Rows of the table, unless somebody asks for all."""
+MOST = 10_000
+"""Rows that the API gives at once."""
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 CENT = 0.01
 FILTERS = ("user", "group", "token", "model", "account", "provider", "class")
@@ -68,6 +70,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         kinds="true",
         bucket=span.bucket,
         rank=RANKS[measure],
+        limit=MOST,
         **filters,
     )
     plain = {"by": by, "since": span.since, **span.days, "show": measure}
@@ -104,12 +107,20 @@ async def csv(request: web.Request) -> web.StreamResponse:
     """The table as a file."""
     query = {name: request.query[name] for name in ("by", *FILTERS) if request.query.get(name)}
     query |= span_of(request.query).times
-    query["limit"] = "10000"
-    usage = await run(control_of(request).api, request[CALLER], "GET", f"/usage?{urlencode(query)}")
-    assert isinstance(usage, Tabular)
+    query["limit"] = str(MOST)
+    usage = page = await _asked(request, query)
+    while page.next is not None:
+        page = await _asked(request, query | {"after": page.next})
+        usage.items += page.items
     name = f"usage-by-{query.get('by', 'user')}.csv"
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     return web.Response(text=usage.csv(), content_type="text/csv", headers=headers)
+
+
+async def _asked(request: web.Request, query: Mapping[str, str]) -> Usage:
+    usage = await run(control_of(request).api, request[CALLER], "GET", f"/usage?{urlencode(query)}")
+    assert isinstance(usage, Usage)
+    return usage
 
 
 class AskedSpan(NamedTuple):

@@ -145,6 +145,36 @@ def test_a_double_click_sends_once(visitor: Visitor, site: Site) -> None:
     site.api("DELETE", "/users/twice")
 
 
+def test_a_token_that_is_shown_is_not_issued_again_by_loading_its_page_again(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/users", {"name": "reloader"})
+    visit = visitor("admin")
+    page = visit.go("people/users/reloader")
+    for form, shown in (("token", "#token"), ("invite", "#link")):
+        page.locator(f"form[action$='/reloader/{form}']").evaluate("form => form.requestSubmit()")
+        secret = page.locator(shown).inner_text()
+        page.reload()
+        expect(page.get_by_role("heading", name="reloader")).to_be_visible()
+        assert secret not in page.content()
+    assert len(site.api("GET", "/tokens?user=reloader")["items"]) == 1
+    site.api("DELETE", "/users/reloader")
+
+
+def test_a_form_that_is_too_large_is_refused_on_a_page(visitor: Visitor, site: Site) -> None:
+    page = visitor("admin").go("people/users/max")
+    label = page.locator("form[action$='/max/token'] input[name=label]")
+    label.evaluate("label => { label.maxLength = 1e9; label.value = 'x'.repeat(2e6); label.form.requestSubmit(); }")
+    expect(page.get_by_text("The form is larger than 1024 KiB; nothing was changed.")).to_be_visible()
+
+
+def test_the_filters_of_requests_suggest_what_there_is(visitor: Visitor, site: Site) -> None:
+    site.api("POST", "/groups", {"name": "suggested"})
+    page = visitor("viewer").go("requests")
+    for name, known in (("User", "max"), ("Group", "suggested"), ("Account", "claude/default"), ("Provider", "claude")):
+        suggested = page.get_by_label(name, exact=True).evaluate("box => [...box.list.options].map(one => one.value)")
+        assert known in suggested
+    site.api("DELETE", "/groups/suggested")
+
+
 def test_a_token_is_not_revoked_by_a_slip(visitor: Visitor, site: Site) -> None:
     site.api("POST", "/users", {"name": "careful"})
     token = site.api("POST", "/tokens", {"user": "careful", "label": "laptop"})["token"]

@@ -68,3 +68,13 @@ def test_days_begin_and_end(asked: dict[str, str], times: tuple[str, str], bucke
 def test_a_day_that_is_none_is_one_of_the_past(text: str) -> None:
     span = span_of({"since": "dates", "to": text})
     assert span.days["from"] <= span.days["to"] <= f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def test_the_file_has_all_rows_however_many_the_api_gives_at_once(
+    visitor: Visitor, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in ("member", "viewer", "admin"):
+        assert site.message(USERS[role]) == 200
+    monkeypatch.setattr("aimux.control.dashboard.usage.MOST", 1)
+    file = visitor("viewer").context.request.get(f"{site.url}/dashboard/usage.csv?by=user").text()
+    assert sorted(line.partition(",")[0] for line in file.splitlines()[1:]) == ["ada", "max", "vic"]

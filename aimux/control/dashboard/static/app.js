@@ -117,6 +117,11 @@ document.addEventListener("pointerover", (event) => {
   if (time) time.title = new Date(time.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
 });
 
+// --- what is shown once: loading the page again must not send its form again, which would make another token ---------
+
+const shownOnce = document.querySelector("[data-instead]");
+if (shownOnce) history.replaceState(null, "", shownOnce.dataset.instead);
+
 // --- copying and asking ----------------------------------------------------------------------------------------------
 
 document.addEventListener("click", async (event) => {
