@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @click.pass_context
-def audit_command(context: click.Context, last: int, config: Path | None, as_json: bool, **only: str | None) -> None:
+def audit_command(context: click.Context, /, last: int, config: Path | None, as_json: bool, **only: str | None) -> None:
     """Show the latest changes, the newest first: when, who, from where, and what."""
     if as_json:
         refuse_json(context, audit_command)
