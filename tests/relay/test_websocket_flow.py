@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -190,6 +191,22 @@ async def test_what_an_upstream_said_before_it_vanished_reaches_a_slow_client() 
     assert socket.pipe.error == ""
 
 
+async def test_an_upstream_that_vanished_without_a_word_ends_the_socket_when_a_slow_client_has_read() -> None:
+    socket = Socket()
+    socket.client.wire.room = 1000
+    last = raw(TEXT, b"x" * 2000, masked=False) + raw(TEXT, b"y" * 32 * 1024, masked=False)
+    socket.upstream.send(last)
+    socket.pipe.upstream.connection_lost(None)
+    assert not socket.pipe.done.done()
+    got = []
+    for _ in range(4):
+        got += socket.client.got()
+        await socket.settle()
+    assert [len(data) for _, data, _ in got] == [2000, 32 * 1024]
+    assert socket.pipe.done.done()
+    assert socket.pipe.error == "upstream_lost"
+
+
 async def test_a_client_that_is_given_up_takes_what_it_sent_with_it() -> None:
     socket = Socket()
     socket.upstream.wire.room = 100
@@ -308,19 +325,60 @@ async def test_a_message_has_to_arrive_in_time(half: bytes | None, monkeypatch: 
     assert socket.upstream.closed_with == (1001, "")
 
 
-async def test_a_long_message_gets_the_time_it_needs_and_the_next_one_begins_anew(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+async def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Awaitable[None]]:
+    """Lets seconds pass that nobody waits for, and what was due by then happen."""
+    loop = asyncio.get_running_loop()
+    real, passed = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + passed)
+
+    async def wait(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    return wait
+
+
+async def test_a_message_that_begins_right_behind_another_gets_its_own_time(
+    wait: Callable[[float], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 0.1)
-    monkeypatch.setattr(end, "MESSAGE_RATE", 10_000)
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 100)
     socket = Socket()
-    for _ in range(3):
-        pieces = [raw(BINARY, bytes(1000), fin=False), *[raw(CONT, bytes(1000), fin=False)] * 9, raw(CONT, b"")]
-        for piece in pieces:
-            socket.client.send(piece)
-            await asyncio.sleep(0.02)
-    assert [len(message) for message in socket.asked] == [10_000] * 3
+    begun, rest = raw(BINARY, b"begun", fin=False), raw(CONT, b"rest")
+    socket.client.send(begun)
+    for _ in range(5):
+        await wait(80)
+        socket.client.send(rest + begun)
+        assert socket.pipe.error == ""
+    assert socket.asked == [b"begunrest"] * 5
+    await wait(80)
+    socket.client.send(raw(CONT, b"more", fin=False))
     assert socket.pipe.error == ""
+    await wait(80)
+    assert socket.pipe.error == "timeout"
+
+
+async def test_a_long_message_gets_the_time_it_needs_and_one_that_has_ended_none(
+    wait: Callable[[float], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 100)
+    socket = Socket()
+    socket.client.send(raw(BINARY, b"x", fin=False))
+    socket.client.send(raw(CONT))
+    await wait(1000)
+    assert socket.pipe.error == ""
+    socket.client.send(raw(BINARY, b"x", fin=False))
+    piece = raw(CONT, bytes(5 * end.MESSAGE_RATE - 8), fin=False)
+    for _ in range(10):
+        socket.client.send(piece)
+        await wait(14)
+        assert socket.pipe.error == ""
+    await wait(9)
+    assert socket.pipe.error == ""
+    await wait(2)
+    assert socket.pipe.error == "timeout"
 
 
 async def test_what_the_other_side_does_not_take_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
