@@ -59,9 +59,8 @@ class Keeper:
                     pool.distrust(self._clock())
                     self._renew(pool, full=full)
                 countdown = (self._interval * random.uniform(0.9, 1.1) if full else countdown) - self._poll
-                for state in {pool.options.state for pool in self._pools} - {None}:
-                    if state is not None:
-                        await state.flush()
+                for state in {state for pool in self._pools if (state := pool.options.state) is not None}:
+                    await state.flush()
                 await self._sleep(self._poll)
         finally:
             await end(*self._tasks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aimux.metering.rows import AT, COST, KEY, Key
+from aimux.metering.rows import AT, COST, DETAIL, INPUT, KEY, Key
 from aimux.plugin.usage import Usage
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ class Flattener:
         """The same with a cost, if there is a price now."""
         if row[COST] is not None:
             return row
-        key, detail = row[KEY], row[KEY - 1]
-        usage = usage_of(key.model, row[13:COST], json.loads(detail) if detail else {})
+        key, detail = row[KEY], row[DETAIL]
+        usage = usage_of(key.model, row[INPUT:COST], json.loads(detail) if detail else {})
         cost = self._prices.cost(key.provider, key.account, key.model, usage, row[AT])
         return (*row[:COST], cost, *row[COST + 1 :])
 

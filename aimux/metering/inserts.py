@@ -13,7 +13,24 @@ from itertools import chain, compress
 from operator import itemgetter, not_
 from typing import TYPE_CHECKING, Any
 
-from aimux.metering.rows import COST, KEY
+from aimux.metering.rows import (
+    CACHE_WRITE_1H,
+    CONVERSATION,
+    COST,
+    DETAIL,
+    ERROR,
+    ESTIMATED,
+    KEY,
+    METHOD,
+    NODE,
+    PATH,
+    REASONING,
+    REQUEST_ID,
+    SERVER_TOOLS,
+    STATUS,
+    TTFB,
+    UPSTREAM_ID,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,13 +47,13 @@ MOST_STATEMENTS = 64
 ONCE, EACH, SOME = range(3)
 """The ways of a column in a statement's rows: the same for all, one for each, one for each or none."""
 _MARKS = {EACH: "?", SOME: "NULLIF(?, '')"}
-_TOLD = (5, 7, 8, 21, 22)
+_TOLD = (METHOD, STATUS, ERROR, ESTIMATED, REQUEST_ID)
 _USUAL = ("POST", 200, "", 0, None)
-"""The usual values of method, status, error, `estimated` and `request_id`."""
-_NULLABLE = frozenset({4, 10, COST, 22, 23, 24})
-_ALIKE = (_TOLD, (3,), (4,), (6,), (17, 18, 19), (23,), (24,))
-"""Columns that many rows may share, group by group: node, conversation, path, the rarer kinds of tokens, the vendor's
-id, detail."""
+"""Their usual values."""
+_NULLABLE = frozenset({CONVERSATION, TTFB, COST, REQUEST_ID, UPSTREAM_ID, DETAIL})
+_RARE = (CACHE_WRITE_1H, REASONING, SERVER_TOOLS)
+_ALIKE = (_TOLD, (NODE,), (CONVERSATION,), (PATH,), _RARE, (UPSTREAM_ID,), (DETAIL,))
+"""Columns that many rows may share, group by group."""
 _OF_FEW = tuple(SOME if place in _NULLABLE else EACH for place in range(KEY))
 
 

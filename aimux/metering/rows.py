@@ -21,8 +21,35 @@ NANO = 10**9
 """A dollar, as costs are counted."""
 TOTAL = 0
 """The key of the sum of everything."""
-ID, NUMBER, AT, COST, KEY = 0, 1, 2, 20, 25
-"""Their places in a row."""
+(
+    ID,
+    NUMBER,
+    AT,
+    NODE,
+    CONVERSATION,
+    METHOD,
+    PATH,
+    STATUS,
+    ERROR,
+    DURATION,
+    TTFB,
+    BYTES_IN,
+    BYTES_OUT,
+    INPUT,
+    OUTPUT,
+    CACHE_READ,
+    CACHE_WRITE,
+    CACHE_WRITE_1H,
+    REASONING,
+    SERVER_TOOLS,
+    COST,
+    ESTIMATED,
+    REQUEST_ID,
+    UPSTREAM_ID,
+    DETAIL,
+    KEY,
+) = range(26)
+"""The places in a row: the columns of `requests`, of which `key` is the NUMBER of the KEY behind them."""
 _json = json.JSONEncoder(separators=(",", ":")).encode
 """Like `json.dumps`, which makes an encoder for each text unless its defaults are used."""
 
@@ -82,12 +109,12 @@ class Row(tuple[Any, ...]):
     @property
     def tokens(self) -> int:
         """Tokens of every kind, each counted once."""
-        return sum(self[13:17])
+        return sum(self[INPUT:CACHE_WRITE_1H])
 
     @property
     def output(self) -> int:
         """Those of them that were made."""
-        return int(self[14])
+        return int(self[OUTPUT])
 
     @property
     def cost(self) -> int | None:
@@ -111,7 +138,7 @@ class Part(NamedTuple):
 
 def part_of(row: Values) -> Part:
     key: Key = row[KEY]
-    return Part(row[AT], row[NUMBER], key.served().hash(), row[4], key.user, _measured([row]))
+    return Part(row[AT], row[NUMBER], key.served().hash(), row[CONVERSATION], key.user, _measured([row]))
 
 
 def _measured(rows: Sequence[Values]) -> tuple[int, ...]:
@@ -119,10 +146,10 @@ def _measured(rows: Sequence[Values]) -> tuple[int, ...]:
     if len(rows) == 1:
         row = rows[0]
         cost = row[COST]
-        failed = row[7] >= 400 or row[8] not in NOT_FAILED
-        return (1, int(failed), int(cost is None), row[21], *row[13:COST], cost or 0, row[9])
+        failed = row[STATUS] >= 400 or row[ERROR] not in NOT_FAILED
+        return (1, int(failed), int(cost is None), row[ESTIMATED], *row[INPUT:COST], cost or 0, row[DURATION])
     columns = [*zip(*rows, strict=True)]
-    statuses, errors, costs = columns[7], columns[8], columns[COST]
+    statuses, errors, costs = columns[STATUS], columns[ERROR], columns[COST]
     broken = unpriced = 0
     if statuses.count(200) != len(rows) or any(errors):
         broken = sum(status >= 400 or error not in NOT_FAILED for status, error in zip(statuses, errors, strict=True))
@@ -131,7 +158,8 @@ def _measured(rows: Sequence[Values]) -> tuple[int, ...]:
     except TypeError:
         unpriced = costs.count(None)
         cost = sum(cost for cost in costs if cost)
-    return (len(rows), broken, unpriced, sum(columns[21]), *map(sum, columns[13:COST]), cost, sum(columns[9]))
+    estimated, counts, seconds = sum(columns[ESTIMATED]), map(sum, columns[INPUT:COST]), sum(columns[DURATION])
+    return (len(rows), broken, unpriced, estimated, *counts, cost, seconds)
 
 
 def sums(rows: Sequence[Values], first: int, last: int, calendar: Calendar) -> list[tuple[int, ...]]:

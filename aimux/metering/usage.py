@@ -47,7 +47,7 @@ class Picked(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A sum under a name. Tokens as in `plugin.types.Usage`; `cost` in nanodollars, `duration` in milliseconds."""
+    """A sum under a name. Tokens as in `plugin.usage.Usage`; `cost` in nanodollars, `duration` in milliseconds."""
 
     name: str
     requests: int = 0

@@ -77,7 +77,7 @@ async def occupied(database: Database) -> dict[str, int]:
     from sqlalchemy import func, select
 
     async with database.read() as connection:
-        counts = {t.name: await connection.scalar(select(func.count()).select_from(t)) for t in tables()}
+        counts = {t.name: (await connection.execute(select(func.count()).select_from(t))).scalar() for t in tables()}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -110,7 +110,7 @@ async def _count_on(connection: Connection, filled: Iterable[Table]) -> None:
     for table in filled:
         column = table.autoincrement_column
         if column is not None:
-            last = await connection.scalar(select(func.max(column)))
+            last = (await connection.execute(select(func.max(column)))).scalar()
             await connection.execute(
                 text("SELECT setval(pg_get_serial_sequence(:table, :column), :last)"),
                 {"table": table.name, "column": column.name, "last": last},

@@ -252,9 +252,6 @@ class InThreads:
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
         return await self.run_sync(lambda connection: _whole(connection.execute(statement, parameters)))
 
-    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
-        return (await self.execute(statement, parameters)).scalar()
-
     async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
         return await self.run_sync(lambda connection: _whole(connection.exec_driver_sql(statement, parameters)))
 

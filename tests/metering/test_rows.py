@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from aimux.metering import rows as places
 from aimux.metering.calendar import Calendar
 from aimux.metering.flattener import Flattener
 from aimux.metering.rows import TOTAL, Key, Row, decode, encode, part_of, sums, sums_of_parts
@@ -67,3 +68,8 @@ def test_a_key_s_number_is_the_same_for_ever() -> None:
     key = Key("ann", "t1", ("team",), "claude", "default", "/claude", "sonnet", "main", "claude-cli/2")
     numbers = [one.hash() for one in (key, key._replace(asked="opus"), key.served())]
     assert numbers == [2_670_864_787_501_407_879, 2_770_581_536_687_702_373, 2_497_998_474_919_713_670]
+
+
+def test_a_row_s_places_are_those_of_its_columns() -> None:
+    names = ["NUMBER" if column.name == "key" else column.name.upper() for column in requests.c]
+    assert [getattr(places, name) for name in names] == [*range(places.KEY)]

@@ -226,7 +226,7 @@ async def test_what_waits_for_an_answer_of_the_host_before_goes_on_at_the_next(
         async with asyncio.timeout(20), database.read() as connection:
             silent.set()
             server.close()
-            await connection.scalar(text("SELECT 1"))
+            await connection.execute(text("SELECT 1"))
     await put(database, "a")
     await until(lambda: database.trouble is None)
     await database.close()
@@ -357,7 +357,7 @@ async def test_a_silent_connection_keeps_locks_from_nobody(
         pass
     async with database.read() as connection:
         asked = text("SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_advisory_unlock%'")
-        pid = await connection.scalar(asked)
+        pid = (await connection.execute(asked)).scalar_one()
     monkeypatch.setattr(locks, "ANSWER", 0.2)
     os.kill(pid, signal.SIGSTOP)
     try:
