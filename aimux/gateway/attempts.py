@@ -123,18 +123,19 @@ class Attempts:
                 attempt = await self._attempt(account)
                 if attempt is not None:
                     call.note_answer(attempt)
-                    if attempt.verdict.action is Action.RELAY:
-                        if attempt.head.status < 400:
-                            pool = self._route.accounts
-                            pool.served(self._selection, account, attempt.credential)
-                            if pool.faltering and attempt.head.status != 101:  # a socket's turns tell
-                                pool.faltering.discard(account)
-                            if self._sought:
-                                self._deposits.keep(account.provider, account.name, self._sought, None)
-                        if self._last is not None:
-                            self._keep(None)
-                        return attempt
-                account = await self._another(account, attempt)
+                if attempt is None or attempt.verdict.action is not Action.RELAY:
+                    account = await self._another(account, attempt)
+                    continue
+                if attempt.head.status < 400:
+                    pool = self._route.accounts
+                    pool.served(self._selection, account, attempt.credential)
+                    if pool.faltering and attempt.head.status != 101:  # a socket's turns tell
+                        pool.faltering.discard(account)
+                    if self._sought:
+                        self._deposits.keep(account.provider, account.name, self._sought, None)
+                if self._last is not None:
+                    self._keep(None)
+                return attempt
             if self._last is not None and not self._doubtful(self._last):
                 return self._settle(self._last)
             raise self._unserved() if self._resorted else self._failure()
