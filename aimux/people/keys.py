@@ -34,6 +34,8 @@ COOL_SECONDS = 15.0
 """How often at most because of an unknown key: anybody can name one."""
 AGAIN_SECONDS = 60.0
 """When they are fetched again after they could not be."""
+LARGE = 16 * 1024
+"""Bytes of keys that are read at once, in 10 ms: thousands of keys take a second or two, and nobody waits for them."""
 MISSED = 100
 """Unknown keys that are remembered; a name may have 8 kB."""
 
@@ -181,9 +183,9 @@ class FetchedKeys:
         """Raises HttpUnavailable, NoKeys."""
         answer = await self._http.request("GET", self._url, headers={"accept": "application/json"}, timeout=10.0)
         text = answer.body.decode("utf-8", "replace")
-        keys = fetched_keys(answer)
-        if text == self._text:
+        if answer.status == 200 and text == self._text:
             return
+        keys = fetched_keys(answer) if len(text) <= LARGE else await asyncio.to_thread(fetched_keys, answer)
         self._keys, self._text = keys, text
         self._on_change()  # first: on a full disk, too, a key that is gone verifies nothing any more
         try:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from aimux.config.auth import SignedTokens
 from aimux.people import Access, Denied
-from aimux.people.keys import COOL_SECONDS, MISSED, FetchedKeys, NoKeys, fetched_keys, read_keys
+from aimux.people.keys import COOL_SECONDS, LARGE, MISSED, FetchedKeys, KeySet, NoKeys, fetched_keys, read_keys
 from aimux.people.signed import Signed
 from aimux.people.trust import Trust
 from aimux.plugin.http import HttpAnswer, HttpUnavailable
@@ -65,6 +66,22 @@ async def asking(keys: FetchedKeys) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_nobody_waits_while_thousands_of_keys_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signer, readers, changed = Signer(), [], asyncio.Event()
+
+    def read(answer: HttpAnswer) -> KeySet:
+        readers.append(threading.current_thread())
+        return fetched_keys(answer)
+
+    monkeypatch.setattr("aimux.people.keys.fetched_keys", read)
+    signer.text = jwks(k1=RSA) + " " * LARGE
+    async with asking(FetchedKeys("https://signer.example/jwks", signer, tmp_path / "jwks.json", changed.set)):
+        async with asyncio.timeout(10):
+            await changed.wait()
+    assert readers
+    assert threading.main_thread() not in readers
 
 
 async def test_keys_are_fetched_rotated_and_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
