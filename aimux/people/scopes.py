@@ -40,7 +40,10 @@ class Scope(NamedTuple):
         """`model` "": the request names none, which callers limited to certain models may not do; None: any at all."""
         if self.providers is not None and provider not in self.providers:
             return False
-        return self.models is None or model is None or any(_fits(pattern, model) for pattern in self.models)
+        if self.models is None or model is None:
+            return True
+        # LiteLLM takes several models, with commas between them.
+        return all(any(_fits(pattern, one.strip()) for pattern in self.models) for one in model.split(","))
 
 
 def _fits(pattern: str, model: str) -> bool:

@@ -108,3 +108,11 @@ def test_no_pattern_takes_long() -> None:
     started = time.perf_counter()
     assert not hostile.allows("claude", "a" * 198 + "b" + "a" * 57)
     assert time.perf_counter() - started < 0.1
+
+
+def test_each_of_several_models_has_to_be_allowed() -> None:
+    bound = allowance([["model:small-*", "model:exact"]], [])
+    assert bound is not None
+    assert bound.allows("compat", "small-1, exact,small-2")
+    assert not bound.allows("compat", "small-1,large")
+    assert not bound.allows("compat", "small-1,")
