@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_build import compiled
 from tests.running import ask, demo
 from tests.tools import checkout, lacking
 
@@ -89,6 +90,14 @@ def test_without_what_it_takes_to_compile_the_wheel_is_pure(tmp_path: Path, with
     assert "To compile it takes a C compiler and Python's headers" in said
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_it_compiles_without_the_stubs_that_make_types_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not among what `python -m build` brings: all that people built was pure."""
+    monkeypatch.setenv("CC", "true")  # a compiler that takes no time
+    (tmp_path / "aimux").mkdir()
+    (tmp_path / "aimux" / "one.py").write_text("import jsonschema\n")
+    compiled(tmp_path, ["aimux.one"], tmp_path / "made")
 
 
 def test_its_metadata_is_pyprojects(wheel: Path) -> None:
