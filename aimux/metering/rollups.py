@@ -158,12 +158,13 @@ async def _set(connection: Connection, name: str, until: int) -> None:
 
 
 async def _next(connection: Connection, name: str, end: int, latest: int, calendar: Calendar) -> int:
-    """The start of the next period with a request in it: a quiet year is one step."""
+    """The start of the next period with a request in it: a quiet year is one step. `end` may lie within an hour that
+    began at another minute: of another time zone, or before the clock moved by half an hour."""
     from sqlalchemy import func, select
 
     from aimux.storage.schema.ledger import usage_hours
 
-    following = select(func.min(usage_hours.c.start)).where(usage_hours.c.start >= end)
+    following = select(func.min(usage_hours.c.start)).where(usage_hours.c.start > end - HOUR)
     hour = (await connection.execute(following)).scalar()
     target = latest if hour is None else min(latest, hour)
     return max(end, _period(name, target, latest, calendar)[0])

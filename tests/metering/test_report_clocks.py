@@ -34,6 +34,22 @@ def clock_at(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
     return clock
 
 
+async def test_conversations_miss_nothing_where_the_clock_moves_by_half_an_hour(
+    database: Database, tmp_path: Path
+) -> None:
+    """What is folded at once ends in the middle of an hour that began at another minute."""
+    calendar = Calendar(ZoneInfo("Australia/Lord_Howe"))
+    ledger, reports = ledger_of(database, calendar, tmp_path / "l"), Reports(database, calendar, lambda: 1e9)
+    moved = 1_791_041_400.0  # 2026-10-03 15:30 UTC: hours begin at :00 from then on, and began at :30 before
+    for name, hours in (("before", -11), ("at the seam", 13.25), ("after", 30)):
+        ledger.record(record(moved + hours * HOUR, conversation=name))
+    await settled(ledger)
+    await ledger.upkeep(int((moved + 3 * DAY) * 1000))
+    found, _ = await reports.conversations(ALL, Filter(), 10)
+    assert [item.name for _, item in found] == ["after", "at the seam", "before"]
+    await ledger.close()
+
+
 @pytest.mark.parametrize(
     "zones",
     [
