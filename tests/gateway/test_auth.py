@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from aimux.config import Config
 from aimux.gateway.auth import Authentication
 from aimux.gateway.client_address import TrustedProxies
+from aimux.gateway.cors import Cors
 from aimux.gateway.guesses import FREE
 from aimux.people import Directory, from_config
 from aimux.people.tokens import make_token
@@ -110,6 +111,19 @@ def test_a_proxy_or_a_web_page_on_this_machine_is_not_this_machine(headers: dict
 
 def guess(number: int) -> dict[str, str]:
     return {"x-api-key": f"wrong-wrong-wrong-{number}"}
+
+
+def test_other_people_change_nothing_else() -> None:
+    page = CIMultiDict({"origin": "https://app.example", "sec-fetch-site": "cross-site", "host": "127.0.0.1"})
+    proxies, nobody = TrustedProxies([ipaddress.ip_network("10.0.0.0/8")]), Directory([])
+    before = Authentication(nobody, allow_anonymous=False, proxies=proxies, cors=Cors(["https://app.example"]))
+    ann = Directory(from_config(Config.model_validate({"users": [{"name": "ann", "token": TOKEN}]})))
+    with_ann = before.with_people(ann, None)
+    assert refused(with_ann, dict(page)).status == 401
+    after = with_ann.with_people(nobody, None)
+    assert after.authenticate(page, "127.0.0.1", PROVIDER, 0.0).access is None
+    assert after.proxies is proxies
+    assert after.guesses is before.guesses
 
 
 def test_guesses_are_slowed_down_and_forgiven() -> None:
