@@ -115,7 +115,7 @@ def guess(number: int) -> dict[str, str]:
 
 def test_other_people_change_nothing_else() -> None:
     page = CIMultiDict({"origin": "https://app.example", "sec-fetch-site": "cross-site", "host": "127.0.0.1"})
-    proxies, nobody = TrustedProxies([ipaddress.ip_network("10.0.0.0/8")]), Directory([])
+    proxies, nobody = TrustedProxies([ipaddress.ip_network("10.0.0.0/8")]), Directory()
     before = Authentication(nobody, allow_anonymous=False, proxies=proxies, cors=Cors(["https://app.example"]))
     ann = Directory(from_config(Config.model_validate({"users": [{"name": "ann", "token": TOKEN}]})))
     with_ann = before.with_people(ann, None)

@@ -344,7 +344,7 @@ async def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Awaitable[N
 async def test_a_message_that_begins_right_behind_another_gets_its_own_time(
     wait: Callable[[float], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 100)
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 100.0)
     socket = Socket()
     begun, rest = raw(BINARY, b"begun", fin=False), raw(CONT, b"rest")
     socket.client.send(begun)
@@ -363,7 +363,7 @@ async def test_a_message_that_begins_right_behind_another_gets_its_own_time(
 async def test_a_long_message_gets_the_time_it_needs_and_one_that_has_ended_none(
     wait: Callable[[float], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 100)
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 100.0)
     socket = Socket()
     socket.client.send(raw(BINARY, b"x", fin=False))
     socket.client.send(raw(CONT))
