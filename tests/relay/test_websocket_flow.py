@@ -358,6 +358,10 @@ async def test_a_message_that_begins_right_behind_another_gets_its_own_time(
     assert socket.pipe.error == ""
     await wait(80)
     assert socket.pipe.error == "timeout"
+    socket.client.send(raw(CONT, b"too late"))
+    socket.client.send(raw(TEXT, b"and another one"))
+    await socket.settle()
+    assert len(socket.asked) == 5, "nothing counts behind it"
 
 
 async def test_a_long_message_gets_the_time_it_needs_and_one_that_has_ended_none(
