@@ -22,12 +22,11 @@ from aimux.gateway.guesses import NotLookedAt, slowed_down
 from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states
 from aimux.gateway.meter_feed import MeterFeed, show_request
-from aimux.gateway.model_list import model_list
 from aimux.gateway.open_requests import OpenRequests
-from aimux.gateway.own_addresses import with_own_addresses
 from aimux.gateway.relayed import as_headers, explained, head_lines, note_echoed
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
+from aimux.gateway.whole_answers import model_list, with_own_addresses
 from aimux.gateway.wrong_mount import WrongMount
 from aimux.http.head import CONTENT_ENCODING, CONTENT_TYPE, coding_of
 from aimux.metering.estimates import Estimates
@@ -273,7 +272,7 @@ class Gateway:
                     if (etag := attempt.head.get("etag")) and attempt.head.status == 200:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
-                if (changed := await with_own_addresses(call, attempt, self.storage)) is not None:
+                if (changed := await with_own_addresses(call, attempt, self.storage.deposits)) is not None:
                     return self._changed(call, attempt, setup, changed, started)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
                 return self._changed(call, attempt, setup, told, started)

@@ -1,14 +1,18 @@
-"""Answers that aimux reads as a whole before it answers: short ones that it changes for the client."""
+"""Answers that aimux reads as a whole before it answers: short ones that it changes for the client, such as the list
+of models, or one that names the upstream's own addresses."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from aimux.plugin.codings import DecodeError, decode
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.deposits import Deposits
 
 T = TypeVar("T")
 
@@ -30,3 +34,53 @@ async def read_beside(call: Call, size: int, read: Callable[[], T]) -> T:
     if size <= AT_ONCE:
         return read()
     return await call.turn.apart(asyncio.to_thread(read))
+
+
+async def model_list(call: Call, attempt: Attempt, names: Mapping[str, str]) -> bytes | None:
+    """The upstream's list of models, in the form that its clients know, with the configured names in it.
+
+    None if the request is for something else, or the answer has to pass as it came."""
+    provider, head, answer = attempt.route.provider, call.head, attempt.head
+    if head.method != "GET" or answer.status == 304 or provider.list_models(head, b"", names) is None:
+        return None
+    if answer.status != 200:
+        return provider.list_models(head, b"", names) if names else None
+    raw = await whole_answer(attempt)
+    if raw is None:
+        return None  # half of a list would hide the other half
+
+    def read() -> bytes | None:
+        return provider.list_models(head, decode(raw, answer.coding), names)
+
+    try:
+        return await read_beside(call, len(raw), read)
+    except DecodeError:
+        return None
+
+
+async def with_own_addresses(call: Call, attempt: Attempt, deposits: Deposits) -> bytes | None:
+    """The answer's body with paths in place of the upstream's addresses; None if it passes as it came."""
+    provider, answer = attempt.route.provider, attempt.head
+    addresses = provider.own_addresses(call.head)
+    if addresses is None or answer.status != 200:
+        return None
+    raw = await whole_answer(attempt)
+    if raw is None:
+        return None
+
+    def read() -> tuple[bytes, bytes]:
+        body = decode(raw, answer.coding)
+        return body, addresses.sub(b"", body)
+
+    try:
+        body, changed = await read_beside(call, len(raw), read)
+    except DecodeError:
+        return None
+    if changed == body:
+        return None
+    meter = provider.meter(call.head, answer.status, answer.headers)
+    if meter is not None and call.admitted.caller.own is None:
+        meter.feed(body)
+        meter.end()
+        deposits.learn(call, attempt, meter)
+    return changed
