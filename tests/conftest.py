@@ -49,7 +49,6 @@ IN_CI = (
 """They take minutes, or programs that few machines have: run where CI is set, and by name."""
 SLOW = (
     *IN_CI,
-    "accounts/test_machine.py",
     "certificates/test_pair.py",
     "cli/accounts/test_commands.py",
     "cli/accounts/test_people.py",
@@ -58,8 +57,6 @@ SLOW = (
     "cli/test_cli_main.py",
     "cli/test_cli_serve.py",
     "deploy",
-    "front/test_bombs.py",
-    "fuzz",
     "migrate/test_sources.py",
     "simulator/test_demo.py",
 )
@@ -68,6 +65,7 @@ LONG = (
     "accounts/test_database_state.py",
     "accounts/test_database_vault.py",
     "accounts/test_keeper.py",
+    "accounts/test_machine.py",
     "cli/test_connect.py",
     "cli/test_db.py",
     "cli/importing",
@@ -79,10 +77,12 @@ LONG = (
     "control/test_demo.py",
     "control/test_plan.py",
     "control/test_prices.py",
+    "front/test_bombs.py",
     "front/test_heads.py",
     "front/test_hostile_heads.py",
     "front/test_slow.py",
     "front/test_smuggling.py",
+    "fuzz",
     "gateway/test_attempts.py",
     "gateway/test_deposit_rows.py",
     "gateway/test_draining.py",
