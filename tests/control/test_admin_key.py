@@ -260,11 +260,11 @@ async def test_a_root_mount_does_not_hide_the_api(start: Start) -> None:
 
 
 async def test_a_fault_of_ours_is_told_without_its_details(aimux: Aimux, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken() -> None:
+    async def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret-in-a-traceback")
 
-    monkeypatch.setattr(aimux.app.pools["claude"], "load", broken)
-    status, _, problem = await aimux.send("GET", "/accounts")
+    monkeypatch.setattr("aimux.people.audit.page", broken)
+    status, _, problem = await aimux.send("GET", "/audit")
     assert (status, problem["type"]) == (500, "urn:aimux:internal")
     assert "secret" not in str(problem)
     assert "RuntimeError" in aimux.log
