@@ -175,17 +175,23 @@ async def test_an_upstream_that_vanishes_leaves_the_client_without_a_close_frame
     assert socket.pipe.error == "upstream_lost"
 
 
-async def test_what_an_upstream_said_before_it_vanished_reaches_a_slow_client() -> None:
-    socket = Socket()
-    socket.client.wire.room = 1000
-    last = raw(TEXT, b"x" * 2000, masked=False) + raw(TEXT, b"the end", masked=False)
-    socket.upstream.send(last + raw(CLOSE, close(4000, b"limit"), masked=False) + b"\x00" * 16 * 1024)
+async def _read_behind(socket: Socket) -> list[tuple[int, bytes, bool]]:
+    """The upstream vanishes, and then a slow client reads."""
     socket.pipe.upstream.connection_lost(None)
     assert not socket.pipe.done.done()
     got = []
     for _ in range(4):
         got += socket.client.got()
         await socket.settle()
+    return got
+
+
+async def test_what_an_upstream_said_before_it_vanished_reaches_a_slow_client() -> None:
+    socket = Socket()
+    socket.client.wire.room = 1000
+    last = raw(TEXT, b"x" * 2000, masked=False) + raw(TEXT, b"the end", masked=False)
+    socket.upstream.send(last + raw(CLOSE, close(4000, b"limit"), masked=False) + b"\x00" * 16 * 1024)
+    got = await _read_behind(socket)
     assert [data for opcode, data, _ in got if opcode == TEXT] == [b"x" * 2000, b"the end"]
     assert socket.client.closed_with == (4000, "limit")
     assert socket.pipe.error == ""
@@ -196,12 +202,7 @@ async def test_an_upstream_that_vanished_without_a_word_ends_the_socket_when_a_s
     socket.client.wire.room = 1000
     last = raw(TEXT, b"x" * 2000, masked=False) + raw(TEXT, b"y" * 32 * 1024, masked=False)
     socket.upstream.send(last)
-    socket.pipe.upstream.connection_lost(None)
-    assert not socket.pipe.done.done()
-    got = []
-    for _ in range(4):
-        got += socket.client.got()
-        await socket.settle()
+    got = await _read_behind(socket)
     assert [len(data) for _, data, _ in got] == [2000, 32 * 1024]
     assert socket.pipe.done.done()
     assert socket.pipe.error == "upstream_lost"
