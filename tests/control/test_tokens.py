@@ -59,7 +59,9 @@ async def test_tokens_are_found_by_a_part_of_user_label_or_beginning(start: Star
     assert await found("AN") == [first["id"], second["id"]]
     assert await found("laptop") == [first["id"]]
     assert await found("0+%25") == [first["id"]]
-    assert await found(second["token"][:SHOWN]) == [second["id"]]
+    shown = second["token"][:SHOWN]  # two of its characters are random: one time in a thousand both tokens begin alike
+    alike = [one["id"] for one in (first, second) if one["token"][:SHOWN].lower() == shown.lower()]
+    assert await found(shown) == alike
     assert [token["user"] for token in (await aimux.get("/tokens?q=MIA"))["items"]] == ["mia"]
     assert await found("nosuch") == []
 
