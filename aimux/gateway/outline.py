@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 SLICE = 4 * 1024
 """Bytes at a time: they take 2 ms if each is a bracket, else 0.05 ms."""
 KEPT = 64 * 1024
-"""Bytes of values that are kept for parsing, and …"""
+"""Bytes of values that are kept for parsing, as many of …"""
+TALKS = frozenset({"messages", "input"})
+"""… the lists whose beginning a conversation is known by, and …"""
 SHORT = 1024
 """… this many of each value in any case, …"""
 MEMBERS = 1_000
@@ -35,6 +37,8 @@ _KEY = re.compile(rb'[\s,]*+("(?>(?:[^"\\]++|\\.){0,256})")\s*+:\s*+(?=\S)', re.
 _SCALAR = re.compile(rb'[^\s,\]}"\[{]*+')
 _SPACE = re.compile(rb"[\s,]*+")
 _OPENING, _QUOTE = frozenset(b"[{"), ord('"')
+_TOKEN = re.compile(r'("(?>(?:[^"\\]++|\\[^u]|\\u[0-9a-fA-F]{4})*))("?)|([\[\]{}])', re.DOTALL)
+_CLOSING = {"[": "]", "{": "}"}
 _MARK = b"\xef\xbb\xbf"
 """Of UTF-8's byte order: some servers read past it."""
 _LONGEST_KEY = 2048
@@ -162,7 +166,7 @@ class Outline:
     def _keep(self, key: str, piece: bytes, *, over: bool = False) -> None:
         if self._names is not None:
             self._names.feed(key, piece, over=over)
-        room = max(SHORT, KEPT - self._kept) - len(self._value)
+        room = (KEPT if key in TALKS else max(SHORT, KEPT - self._kept)) - len(self._value)
         if room > 0:
             self._value += piece[:room]
 
@@ -211,12 +215,28 @@ def _value(kept: bytearray, size: int) -> Any:
 
 def _first_items(text: str) -> list[Any]:
     items: list[Any] = []
+    position = 1
     try:
-        position = 1
         while len(items) < ITEMS:
             position += len(text[position:]) - len(text[position:].lstrip(" \t\r\n,"))
             item, position = _decoder.raw_decode(text, position)
             items.append(item)
-    except (ValueError, RecursionError):
-        pass  # the next item does not end in what was kept
+    except (ValueError, RecursionError):  # the next item does not end in what was kept
+        items += _cut(text[position:])
     return items
+
+
+def _cut(text: str) -> list[Any]:
+    """An item that goes on behind `text`, if that ends within a long string: a document in a message, say. What is
+    short may be an id, of which a part would be another one."""
+    closing = ""
+    for found in _TOKEN.finditer(text):
+        string, ended, bracket = found.groups()
+        if bracket is not None:
+            closing = _CLOSING[bracket] + closing if bracket in _CLOSING else closing[1:]
+        elif not ended:
+            try:
+                return [json.loads(f'{text[: found.end()]}"{closing}')] if len(string) > SHORT else []
+            except (ValueError, RecursionError):
+                return []
+    return []

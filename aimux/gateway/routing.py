@@ -92,11 +92,13 @@ class Routing:
                 refuse_named(names)
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
-        conversation = conversation_of(provider, head, seen) if choice else None
-        record.conversation = conversation or admitted.sender.conversation
+        conversation = admitted.sender.conversation
+        if choice and not conversation:
+            conversation = conversation_of(provider, head, seen) or ""
+        record.conversation = conversation
         selection = Selection(
             record.model,
-            f"{caller.name}\0{conversation}" if conversation else None,
+            f"{caller.name}\0{conversation}" if choice and conversation else None,
             groups=caller.access.groups if caller.access is not None else None,
             pinned=_pinned(head.headers, caller) if "x-aimux-account" in head.headers else None,
         )

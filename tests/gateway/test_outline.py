@@ -41,6 +41,35 @@ def test_a_repeated_key_and_one_in_disguise_are_seen() -> None:
     assert len(made.spans) == 3
 
 
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("shift", range(8))
+def test_a_long_first_message_is_kept_as_far_as_there_is_room(ascii_only: bool, shift: int) -> None:
+    """Wherever in a character or an escape that ends, and however much stood before it."""
+    source = {"type": "base64", "data": "." * shift + '"\\é\U0001f600' * KEPT}
+    body = {"model": "m", "system": "s" * KEPT, "messages": [{"role": "user", "content": [{"source": source}]}]}
+    made = outline(json.dumps(body, ensure_ascii=ascii_only).encode())
+    [message] = made.members["messages"]
+    [part] = message["content"]
+    kept = part["source"]["data"]
+    assert len(kept) > 8_000
+    assert source["data"].startswith(kept[:-1])  # the last one may be a part of a character
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"file_id": "f" * 1000},  # whatever of it was kept would be another id
+        {"text": ["x"] * 4000},
+        {"text": "\ud83d"},
+    ],
+)
+def test_of_a_message_that_is_not_cut_within_a_long_text_nothing_is_kept(item: dict[str, Any]) -> None:
+    whole = {"role": "user", "content": [{"n": [0] * (KEPT // 3 - 200)}, item]}
+    data = json.dumps({"input": [whole, "x" * KEPT], "model": "m"}).encode()
+    made = outline(data)
+    assert made.members == {"model": "m", "input": []} or made.members["input"] == [whole]
+
+
 def test_of_what_is_long_the_beginning_is_kept() -> None:
     first = {"role": "user", "content": "first"}
     body = {
@@ -52,7 +81,10 @@ def test_of_what_is_long_the_beginning_is_kept() -> None:
     }
     for size in (SLICE, 1000, 10**9):
         made = outline(json.dumps(body).encode(), size)
-        assert made.members["input"] == [first]
+        kept, cut = made.members["input"]
+        assert kept == first
+        assert cut["role"] == "user"
+        assert len(cut["content"]) > KEPT // 2
         assert made.done
         assert made.members["model"] == "m"
         assert made.members["metadata"] == {"user_id": "u"}

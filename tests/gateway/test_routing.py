@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from aimux.people import Role
 
 from .answers import OK, error, script, status_of
@@ -23,6 +25,59 @@ async def test_a_conversation_stays_on_its_account(start: Start, upstream: Upstr
             await aimux.send(request(body=json.dumps({"messages": messages}).encode()))
     assert len(set(asked[0::3])) == len(set(asked[1::3])) == len(set(asked[2::3])) == 1
     assert len(set(asked)) > 1
+
+
+@pytest.mark.parametrize("mark", ["cache_control", "prompt_cache_breakpoint"])
+async def test_a_mark_for_the_cache_that_slides_on_moves_no_conversation(
+    start: Start, upstream: Upstream, mark: str
+) -> None:
+    """Clients mark the last messages of each request: a conversation's first one is marked for a turn or two."""
+    asked = script(upstream, {"default": OK, "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    for talk in ("a", "b", "c"):
+        text = {"type": "text", "text": talk}
+        for content in ([text | {mark: {"type": "ephemeral"}}], [text], talk):
+            await aimux.send(request(body=json.dumps({"messages": [{"role": "user", "content": content}]}).encode()))
+        for marked in ({mark: {"type": "ephemeral"}}, {}):
+            picture = {"type": "image", "source": {"type": "file", "file_id": talk}} | marked
+            message = {"role": "user", "content": [picture, text]}
+            await aimux.send(request(body=json.dumps({"messages": [message]}).encode()))
+    talks = [asked[0:3], asked[3:5], asked[5:8], asked[8:10], asked[10:13], asked[13:15]]
+    assert [len(set(talk)) for talk in talks] == [1] * 6
+    assert len(set(asked)) == 2
+
+
+async def test_a_long_first_message_keeps_its_conversation_as_that_grows(start: Start, upstream: Upstream) -> None:
+    """A document in it, say: of a large body only the beginning is read."""
+    asked = script(upstream, {"default": OK, "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    for talk in ("a", "b", "c"):
+        source = {"type": "base64", "media_type": "application/pdf", "data": talk * 100_000}
+        messages: list[object] = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+        for _ in range(3):
+            body = {"system": "s" * 20_000, "messages": messages}
+            await aimux.send(request(body=json.dumps(body).encode()))
+            messages = [*messages, {"role": "assistant", "content": "x" * 60_000}]
+    assert [len(set(asked[at : at + 3])) for at in (0, 3, 6)] == [1] * 3
+    assert len(set(asked)) == 2
+
+
+@pytest.mark.parametrize("name", ["X-Session-Affinity", "X-Session-Id", "X-Opencode-Session"])
+async def test_a_session_that_clients_name_to_any_gateway_is_a_conversation(
+    start: Start, upstream: Upstream, name: str
+) -> None:
+    """Also behind a summary, which begins the conversation anew."""
+    asked = script(upstream, {"default": OK, "two": OK})
+    aimux = await start(accounts=("default", "two"))
+    for turn in range(4):
+        for talk in ("a", "b", "c"):
+            body = json.dumps({"messages": [{"role": "user", "content": f"{turn}"}]}).encode()
+            await aimux.send(request(headers=f"{name}: {talk}\r\nX-Request-Id: {talk}{turn}\r\n", body=body))
+    assert [len(set(asked[at::3])) for at in range(3)] == [1] * 3
+    assert len(set(asked)) == 2
+    record = aimux.app.journal.get("a3")
+    assert record is not None
+    assert record.conversation == "a"
 
 
 async def test_an_admin_is_told_whose_account_it_was(start: Start, upstream: Upstream) -> None:
