@@ -68,9 +68,12 @@ _CREDITS_FOR_MODEL = re.compile(r"(?:extra usage|usage credits?) (?:is|are) requ
 _OTHER_CLIENTS = re.compile(r"third-party apps (?:now )?draw from your (?:extra usage|usage credits?)\b", re.IGNORECASE)
 """Such a request is paid for apart. That a credential is for Claude Code alone is the vendor's word about the request:
 it goes to the client, and is not got round with another account."""
-_CREDITS_FOR_LENGTH = re.compile(
-    r"(?:extra usage|usage credits?) (?:is|are) required for long context requests\b", re.IGNORECASE
+_CREDITS_FOR_KIND = re.compile(
+    r"(?:extra usage|usage credits?) (?:is|are) required for (long context requests|fast mode)\b", re.IGNORECASE
 )
+_FAST = re.compile(r"\bfast mode\b", re.IGNORECASE)
+_FAST_LEFT = ("anthropic-fast-input-tokens-remaining", "anthropic-fast-output-tokens-remaining")
+"""It has limits of its own, which may be 0."""
 _OUT_OF_EXTRA = re.compile(r"you(?:'|\u2019)re out of (?:extra usage|usage credits?)\b", re.IGNORECASE)
 _NO_LONG_CONTEXT = re.compile(
     r"the long context beta is not (?:yet )?available for this (?:subscription|organization|account)\.?", re.IGNORECASE
@@ -80,6 +83,8 @@ _SPENT_CODES = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_
 _CUSTOMERS = ("user_profile_", "linked_organization_")
 """How codes begin that are about whoever the client has billed instead of the account."""
 _ENCRYPTION = ("cmek_key_", "cmek_context_")
+_SCOPE = re.compile(r"oauth token does not meet scope requirement .*\buser:inference\b", re.IGNORECASE)
+"""Of a login that may look at the account, but not ask models: anything else that it lacks is about the request."""
 _REVOKED = re.compile(r"(?:the |this |your )?oauth (?:access )?token (?:has been|was) revoked\b", re.IGNORECASE)
 
 
@@ -224,6 +229,10 @@ def _refused(status: int, message: str, login: str) -> Verdict:
         return Verdict(Action.PARK, "the account's plan does not include Claude", remedy=remedy)
     if status == 403 and _REVOKED.match(message):
         return Verdict(Action.REFRESH, "the OAuth token has been revoked", remedy=f"log in again: {login}")
+    if status == 403 and _SCOPE.match(message):
+        return Verdict(Action.REFRESH, "its login may not ask models", remedy=f"log in again: {login}")
+    if status == 403 and message.rstrip(".").lower() == "permission denied":
+        return Verdict(Action.BACK_OFF, "403, refused without a reason")
     if _NO_LONG_CONTEXT.fullmatch(message):
         return Verdict(Action.MISSING, "it does not have the long context")
     if _OTHER_CLIENTS.match(message):
@@ -243,8 +252,10 @@ def _limited(headers: Headers, body: bytes, message: str, model: str) -> Verdict
     """
     if model and (_CREDITS_FOR_MODEL.match(message) or anthropic.error_code(body) == "credits_required"):
         return Verdict(Action.MISSING, "it has no credits for the model", model=model)
-    if _CREDITS_FOR_LENGTH.match(message):
-        return Verdict(Action.MISSING, "it has no credits for the long context")
+    if paid := _CREDITS_FOR_KIND.match(message):
+        return Verdict(Action.MISSING, f"it has no credits for {paid[1].lower()}")
+    if _FAST.search(message) or any(headers.get(name, "").strip() == "0" for name in _FAST_LEFT):
+        return Verdict(Action.MISSING, "it has no room left in fast mode")
     if _ABOUT_REQUEST.search(message):
         return RELAY
     now, told = time.time(), _told(headers)

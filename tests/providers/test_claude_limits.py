@@ -134,13 +134,29 @@ def test_a_limit_of_some_models_cools_no_account_that_was_asked_for_none(claude:
 
 @pytest.mark.parametrize(
     "message",
-    ["Extra usage is required for long context requests.", "Usage credits are required for long context requests."],
+    [
+        "Extra usage is required for long context requests.",
+        "Usage credits are required for long context requests.",
+        "Usage credits are required for fast mode",
+    ],
 )
-def test_a_length_that_is_to_be_paid_for_may_be_included_in_another_plan(claude: Claude, message: str) -> None:
+def test_what_is_to_be_paid_for_may_be_included_in_another_plan(claude: Claude, message: str) -> None:
     """CLIProxyAPI#2323. It limits nothing: the next request may be shorter."""
     headers = unified(status="rejected", _5h__status="rejected", _5h__reset=int(NOW + HOUR))
     verdict = limited(claude, headers, message, model="claude-opus-5")
     assert (verdict.action, verdict.model, verdict.until) == (Action.MISSING, None, None)
+
+
+def test_a_limit_of_fast_mode_is_none_of_the_accounts(claude: Claude) -> None:
+    """KarpelesLab/teamclaude#22: each request in fast mode took another account away from all others for a minute."""
+    headers = unified(status="allowed", _5h__status="allowed", _5h__reset=int(NOW + HOUR))
+    headers["retry-after"] = "60"
+    message = "This request would exceed your rate limit of 0 fast mode input tokens per minute (org: 1, model: claude-opus-5)."
+    for told in (headers, CIMultiDict({"retry-after": "60", "anthropic-ratelimit-requests-remaining": "4"})):
+        verdict = limited(claude, told, message, model="claude-opus-5")
+        assert (verdict.action, verdict.model, verdict.until) == (Action.MISSING, None, None)
+    headers["anthropic-fast-output-tokens-remaining"] = "0"
+    assert limited(claude, headers, model="claude-opus-5").action is Action.MISSING
 
 
 def test_a_429_about_usage_to_be_paid_for_passes_through(claude: Claude) -> None:

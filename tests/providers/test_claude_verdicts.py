@@ -73,6 +73,10 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
         (402, "There's an issue with your billing or payment information.", Action.COOL_DOWN),
         (403, "OAuth token has been revoked. Please obtain a new token.", Action.REFRESH),
         (403, "OAuth token does not meet scope requirement user:profile", Action.RELAY),
+        (403, "OAuth token does not meet scope requirement any_of(user:ccr_inference, user:inference)", Action.REFRESH),
+        (403, "x: OAuth token does not meet scope requirement user:inference", Action.RELAY),
+        (403, "Permission denied", Action.BACK_OFF),
+        (403, "messages: Permission denied", Action.RELAY),
         (400, "The long context beta is not yet available for this subscription.", Action.MISSING),
         (
             400,
