@@ -151,7 +151,7 @@ def test_a_limit_of_fast_mode_is_none_of_the_accounts(claude: Claude) -> None:
     """KarpelesLab/teamclaude#22: each request in fast mode took another account away from all others for a minute."""
     headers = unified(status="allowed", _5h__status="allowed", _5h__reset=int(NOW + HOUR))
     headers["retry-after"] = "60"
-    message = "This request would exceed your rate limit of 0 fast mode input tokens per minute (org: 1, model: claude-opus-5)."
+    message = "This request would exceed your rate limit of 0 fast mode input tokens per minute (org: 1, model: x)."
     for told in (headers, CIMultiDict({"retry-after": "60", "anthropic-ratelimit-requests-remaining": "4"})):
         verdict = limited(claude, told, message, model="claude-opus-5")
         assert (verdict.action, verdict.model, verdict.until) == (Action.MISSING, None, None)
