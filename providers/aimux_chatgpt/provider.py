@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _DROP = frozenset({"x-api-key", "openai-organization", "openai-project", "chatgpt-account-id"})
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _OWNERS = frozenset({"me", "organization", "organizations", "dashboard", "usage"})
+_BASES = ("/v1/", "/codex/", "/backend-api/codex/")
 _CLIENT_VERSION = "0.171.0"
 """The models endpoint of the Codex backend asks for one."""
 
@@ -151,7 +152,7 @@ class ChatGPT(Provider):
         # 2.5 µs for a ChatGPT login and Codex's headers.
         openai.refuse_keys(request)
         target = request.target
-        below = target[3:] if target.startswith("/v1/") and target[:7] != "/v1/v1/" else _below_version(target)
+        below = target[3:] if target.startswith("/v1/responses") else _below_version(target)
         changed = {"authorization": "Bearer " + credential.secret}
         if request.method == "DELETE" or below[:10] not in {"/responses", "/chat/comp"}:
             _refuse_what_is_everybodys(below, request.method)
@@ -169,7 +170,7 @@ class ChatGPT(Provider):
         return Upstream(self.settings.base_url, below, changed, drop)
 
     def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
-        return openai.list_models(request, answer, names)
+        return openai.list_models(request._replace(target=_below_version(request.target)), answer, names)
 
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
         return openai.conversation_key(request, body)
@@ -243,10 +244,11 @@ class ChatGPT(Provider):
 
 
 def _below_version(target: str) -> str:
-    """The target without `/v1`: SDK bases come with it, without it, twice, or with a slash too many."""
+    """The target without `/v1`: SDK bases come with it, without it, twice, or with a slash too many. So they do with
+    the Codex backend's own path, which other gateways have and pi adds by itself."""
     target = "/" + target.lstrip("/")
-    while target.startswith("/v1/"):
-        target = target[3:]
+    while base := next(filter(target.startswith, _BASES), ""):
+        target = target[len(base) - 1 :]
     return target
 
 

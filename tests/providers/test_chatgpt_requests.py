@@ -29,6 +29,9 @@ def request(target: str = "/v1/responses", **headers: str) -> RequestHead:
         ("/responses", "/responses", "/v1/responses"),
         ("//v1/responses", "/responses", "/v1/responses"),
         ("/v1/v1/responses", "/responses", "/v1/responses"),
+        ("/codex/responses", "/responses", "/v1/responses"),
+        ("/v1/codex/responses", "/responses", "/v1/responses"),
+        ("/backend-api/codex/responses/compact", "/responses/compact", "/v1/responses/compact"),
         ("/v1/models?client_version=0.171.0", "/models?client_version=0.171.0", "/v1/models?client_version=0.171.0"),
     ],
 )
@@ -59,6 +62,16 @@ def test_a_base_url_of_the_backend_means_the_same(written: str) -> None:
 
 def test_any_other_base_url_stays() -> None:
     assert ChatGPT.Settings(base_url="https://proxy.example/v1").base_url == "https://proxy.example/v1"
+
+
+@pytest.mark.parametrize("base", ["", "/v1", "/codex", "/backend-api/codex"])
+def test_a_socket_and_the_list_of_models_are_where_clients_look_for_them(chatgpt: ChatGPT, base: str) -> None:
+    assert chatgpt.websocket(request(f"{base}/responses"))
+    assert not chatgpt.websocket(request(f"{base}/responses/compact"))
+    asked = RequestHead("GET", f"{base}/models?client_version=0.171.0", CIMultiDict())
+    listed = chatgpt.list_models(asked, json.dumps({"models": [{"slug": "gpt-x"}]}).encode(), {"mine": "gpt-x"})
+    assert listed is not None
+    assert [model["slug"] for model in json.loads(listed)["models"]] == ["gpt-x", "mine"]
 
 
 def test_a_login_sends_token_and_account(chatgpt: ChatGPT) -> None:
@@ -94,7 +107,10 @@ def test_chat_completions_with_a_login_is_a_clear_400_in_openais_shape(chatgpt: 
     assert chatgpt.prepare(request("/v1/chat/completions"), KEY).target == "/v1/chat/completions"
 
 
-@pytest.mark.parametrize("target", ["/api/codex/usage", "/backend-api/wham/usage", "/wham/usage", "/v1/%61pi/x"])
+@pytest.mark.parametrize(
+    "target",
+    ["/api/codex/usage", "/backend-api/wham/usage", "/wham/usage", "/v1/%61pi/x", "/codex/backend-api/wham/usage"],
+)
 def test_nobody_reaches_the_account_behind_a_login(chatgpt: ChatGPT, target: str) -> None:
     with pytest.raises(RequestRefused) as caught:
         chatgpt.prepare(request(target), LOGIN)

@@ -103,7 +103,7 @@ _ITEM = re.compile(
 )
 _RUNS = re.compile(r"(?:/v1)*/evals/[^/]+/runs", re.IGNORECASE)
 _OF_EVERYBODY = ("responses", "stored_completions")
-_OWN_PATH = re.compile(r"(?:.*/v1)?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
+_OWN_PATH = re.compile(r"(?:.*/(?:v1|codex))?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
