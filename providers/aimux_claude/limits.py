@@ -76,7 +76,9 @@ _FAST_LEFT = ("anthropic-fast-input-tokens-remaining", "anthropic-fast-output-to
 """It has limits of its own, which may be 0."""
 _OUT_OF_EXTRA = re.compile(r"you(?:'|\u2019)re out of (?:extra usage|usage credits?)\b", re.IGNORECASE)
 _NO_LONG_CONTEXT = re.compile(
-    r"the long context beta is not (?:yet )?available for this (?:subscription|organization|account)\.?", re.IGNORECASE
+    r"the long context beta is not (?:yet )?available for this (?:subscription|organization|account)\.?"
+    r"|this authentication style is incompatible with the long context beta header\.?",
+    re.IGNORECASE,
 )
 # Codes that Anthropic documents: unlike messages, nobody else's words get into them.
 _SPENT_CODES = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})

@@ -78,6 +78,7 @@ def test_no_client_parks_an_account_with_words_of_its_own(claude: Claude, messag
         (403, "Permission denied", Action.BACK_OFF),
         (403, "messages: Permission denied", Action.RELAY),
         (400, "The long context beta is not yet available for this subscription.", Action.MISSING),
+        (400, "This authentication style is incompatible with the long context beta header.", Action.MISSING),
         (
             400,
             "This credential is only authorized for use with Claude Code and cannot be used for other API requests.",
