@@ -19,6 +19,7 @@ from aimux.control.dashboard.page import (
     every,
     form,
     go,
+    groups_in,
     if_known,
     render,
     segment,
@@ -235,7 +236,7 @@ async def _account(
     request: web.Request, refused: Refused | None = None, filled: Mapping[str, str] | None = None
 ) -> web.Response:
     """Its page. After a refusal it says why, and the form has what was typed into it."""
-    (row,) = account_views.rows([await ask(request, "GET", _path(request.match_info))])
+    (row,) = account_views.rows([await ask(request, "GET", f"/{_place(request.match_info)}")])
     usage, groups = await asyncio.gather(
         if_known(ask(request, "GET", "/usage", by="day", since="14d", account=row["id"])), every(request, "/groups")
     )
@@ -257,8 +258,8 @@ async def _account(
 @routes.post("/accounts/{provider}/{name}/{action}")
 async def act(request: web.Request) -> web.StreamResponse:
     given, action = await form(request), request.match_info["action"]
-    path, name = _path(request.match_info), "{provider}/{name}".format(**request.match_info)
-    back = f"accounts/{segment(request.match_info['provider'])}/{segment(request.match_info['name'])}"
+    back, name = _place(request.match_info), "{provider}/{name}".format(**request.match_info)
+    path = f"/{back}"
     try:
         if action in ACTIONS:
             await ask(request, "POST", f"{path}/{action}")
@@ -268,8 +269,7 @@ async def act(request: web.Request) -> web.StreamResponse:
             return go(request, back, f"{name} was changed: it serves {changed['serves']}.")
         if action == "rename":
             renamed = await ask(request, "POST", f"{path}/rename", {"name": given.get("name", "").strip()})
-            new = f"accounts/{segment(renamed['provider'])}/{segment(renamed['name'])}"
-            return go(request, new, f"{name} is called {renamed['name']} from now on.")
+            return go(request, _place(renamed), f"{name} is called {renamed['name']} from now on.")
         if action == "test":
             tested = await ask(request, "POST", f"{path}/test")
             return go(request, back, _tested(name, tested), "ok" if tested["ok"] else "bad")
@@ -285,16 +285,12 @@ async def act(request: web.Request) -> web.StreamResponse:
 
 def _typed(given: Mapping[str, str]) -> dict[str, Any]:
     """What a form says of whom an account serves, to be shown again."""
-    return {name: given.get(name, "") for name in UNSET} | {"groups": _groups(given)}
-
-
-def _groups(given: Mapping[str, str]) -> list[str]:
-    return [name.removeprefix("group:") for name in given if name.startswith("group:")]
+    return {name: given.get(name, "") for name in UNSET} | {"groups": groups_in(given)}
 
 
 def _change(given: Mapping[str, str]) -> dict[str, Any]:
     """What was typed; the API reports what is not a number."""
-    body: dict[str, Any] = {"groups": _groups(given)}
+    body: dict[str, Any] = {"groups": groups_in(given)}
     for field, read in (("weight", float), ("priority", int)):
         text = given.get(field, "").strip()
         try:
@@ -317,10 +313,11 @@ async def _added(
     text = f"{name} {done} and is {account['status']}."
     if settings and settings != UNSET:
         try:
-            await ask(request, "PATCH", _path(account), _change(settings))
+            await ask(request, "PATCH", f"/{_place(account)}", _change(settings))
         except Refused as refused:
-            back = f"accounts/{segment(account['provider'])}/{segment(account['name'])}"
-            return go(request, back, f"{text} Whom it serves, and when, was not changed: {told(refused)}", "warn")
+            return go(
+                request, _place(account), f"{text} Whom it serves, and when, was not changed: {told(refused)}", "warn"
+            )
     return go(request, "accounts", text)
 
 
@@ -331,8 +328,9 @@ def _tested(name: str, tested: Mapping[str, Any]) -> str:
     return f"{name} does not serve: {tested['reason'] or 'the upstream gave no answer'}.{remedy}"
 
 
-def _path(info: Mapping[str, Any]) -> str:
-    return f"/accounts/{segment(info['provider'])}/{segment(info['name'])}"
+def _place(info: Mapping[str, Any]) -> str:
+    """An account's path, both in the API and below the dashboard."""
+    return f"accounts/{segment(info['provider'])}/{segment(info['name'])}"
 
 
 def _providers(request: web.Request) -> Mapping[str, Provider]:

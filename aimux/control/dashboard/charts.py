@@ -64,8 +64,7 @@ def stacked(
     for i, text in enumerate(axis):
         if text:
             parts.append(
-                f'<text class="x" x="{LEFT + (i + 0.5) * step:.1f}" y="{HEIGHT - 6}" text-anchor="middle">'
-                f"{escape(text)}</text>"
+                f'<text x="{LEFT + (i + 0.5) * step:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(text)}</text>'
             )
     return Markup(  # noqa: S704 - every part that comes from elsewhere was escaped above
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{escape(label)}">'
@@ -81,7 +80,7 @@ def _frame(ticks: Sequence[float], top: float, told: Callable[[float], str]) -> 
         y = TOP + inner_height * (1 - tick / top)
         lines.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="y" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(told(tick))}</text>'
+            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(told(tick))}</text>'
         )
     return "".join(lines)
 

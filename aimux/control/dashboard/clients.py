@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.control.client_files import dump
 from aimux.control.clients import CLIENTS, Gateway, NotServed
+from aimux.control.dashboard.page import render
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from aiohttp import web
 
 
@@ -44,6 +48,18 @@ def settings(request: web.Request, token: str | None) -> list[Settings]:
         place = str(client.file({}, Path("~"))) if client.file is not None else None
         found.append(Settings(client.title, place, content, hints))
     return found
+
+
+def welcome(request: web.Request, issued: Mapping[str, Any], title: str, *, for_me: bool) -> web.Response:
+    """A page that shows a token, this once, with everything that its user has to set."""
+    return render(
+        request,
+        "welcome.html",
+        title=title,
+        issued=issued,
+        settings=settings(request, issued["token"]),
+        for_me=for_me,
+    )
 
 
 def _gateway(request: web.Request) -> Gateway:

@@ -29,14 +29,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 @routes.post("/join")
 async def join(request: web.Request) -> web.StreamResponse:
     issued = await _call(request, "/invitations/accept", (await form(request)).get("code", ""))
-    return render(
-        request,
-        "welcome.html",
-        title=f"Welcome, {issued['user']}",
-        issued=issued,
-        settings=clients.settings(request, issued["token"]),
-        for_me=True,
-    )
+    return clients.welcome(request, issued, f"Welcome, {issued['user']}", for_me=True)
 
 
 async def _call(request: web.Request, path: str, code: str) -> Any:

@@ -81,14 +81,7 @@ async def issue(request: web.Request) -> web.StreamResponse:
         issued = await ask(request, "POST", "/me/tokens", body)
     except Refused as refused:
         return await _page(request, given, refused)
-    return render(
-        request,
-        "welcome.html",
-        title="Your new token",
-        issued=issued,
-        settings=clients.settings(request, issued["token"]),
-        for_me=True,
-    )
+    return clients.welcome(request, issued, "Your new token", for_me=True)
 
 
 @routes.post("/me/tokens/{id}/revoke")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode
@@ -173,7 +172,6 @@ def common(request: web.Request) -> Mapping[str, Any]:
         "admin": caller is not None and caller.role.includes(Role.ADMIN),
         "csrf": token,
         "bar": charts.bar,
-        "now": time.time(),
     }
 
 
@@ -273,6 +271,11 @@ async def form(request: web.Request) -> Mapping[str, str]:
         raise Refused(400, "form", "This is not what a form sends.", remedy="load the page again") from None
     request[FORM] = given
     return given
+
+
+def groups_in(given: Mapping[str, str]) -> list[str]:
+    """The groups that were ticked in a form. It has each field once, so every group is a field of its own."""
+    return [name.removeprefix("group:") for name in given if name.startswith("group:")]
 
 
 async def _parts(request: web.Request) -> dict[str, str]:

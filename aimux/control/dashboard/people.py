@@ -10,7 +10,18 @@ from aiohttp import web
 
 from aimux.control.api.problems import Refused
 from aimux.control.dashboard import clients, limit_forms
-from aimux.control.dashboard.page import after_refusal, ask, ask_and_go, edited, every, form, go, render, segment
+from aimux.control.dashboard.page import (
+    after_refusal,
+    ask,
+    ask_and_go,
+    edited,
+    every,
+    form,
+    go,
+    groups_in,
+    render,
+    segment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,7 +103,7 @@ async def add(request: web.Request) -> web.StreamResponse:
         return await _add_page(request, given, refused)
     if given.get("how") == "invite":
         return await _invited(request, name)
-    return await _issued(request, {"user": name, "label": "first"})
+    return await _issued(request, "/tokens", {"user": name, "label": "first"})
 
 
 @routes.get("/people/users/{name}")
@@ -161,7 +172,7 @@ async def act(request: web.Request) -> web.StreamResponse:
             if scopes := given.get("scopes", "").split():
                 body["scopes"] = scopes
             try:
-                return await _issued(request, body)
+                return await _issued(request, "/tokens", body)
             except Refused as refused:
                 return await _user(request, name, refused, token=given)
         case "invite":
@@ -185,8 +196,7 @@ async def token(request: web.Request) -> web.StreamResponse:
         )
     if request.match_info["action"] == "rotate":
         overlap = given.get("overlap", "").strip() or None
-        issued = await ask(request, "POST", f"{path}/rotate", {"overlap": overlap})
-        return await _welcome(request, issued)
+        return await _issued(request, f"{path}/rotate", {"overlap": overlap})
     raise web.HTTPNotFound
 
 
@@ -194,29 +204,18 @@ async def token(request: web.Request) -> web.StreamResponse:
 
 
 def _about(given: Mapping[str, str]) -> dict[str, Any]:
-    """What a form says of a user. It has each field once, so every group is a field of its own."""
+    """What a form says of a user."""
     return {
         "email": given.get("email", "").strip() or None,
         "role": given.get("role", "member"),
-        "groups": [name.removeprefix("group:") for name in given if name.startswith("group:")],
+        "groups": groups_in(given),
         "scopes": given.get("scopes", "").split(),
     }
 
 
-async def _issued(request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
-    return await _welcome(request, await ask(request, "POST", "/tokens", body))
-
-
-async def _welcome(request: web.Request, issued: Mapping[str, Any]) -> web.StreamResponse:
-    """Shows a token, this once, with everything that its user has to set."""
-    return render(
-        request,
-        "welcome.html",
-        title=f"A token for {issued['user']}",
-        issued=issued,
-        settings=clients.settings(request, issued["token"]),
-        for_me=False,
-    )
+async def _issued(request: web.Request, path: str, body: Mapping[str, Any]) -> web.StreamResponse:
+    issued = await ask(request, "POST", path, body)
+    return clients.welcome(request, issued, f"A token for {issued['user']}", for_me=False)
 
 
 async def _invited(request: web.Request, name: str) -> web.StreamResponse:

@@ -25,8 +25,6 @@ HERE = Path(__file__).parent
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
-
-
 _MOMENT = Markup(" data-moment")
 _REORDERS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -163,8 +161,6 @@ def parsed(value: Any) -> datetime | None:
     """A time as the API gives it: RFC 3339, or unix seconds."""
     if value is None or value == "":
         return None
-    if isinstance(value, datetime):
-        return value
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
     return datetime.fromisoformat(value)
@@ -188,7 +184,7 @@ def ago(value: Any) -> Markup:
     if when is None:
         return Markup("never")
     passed = time.time() - when.timestamp()
-    return _time(when, "just now" if passed < 5 else f"{_told(_rounded(passed))} ago")
+    return _time(when, "just now" if passed < 5 else f"{_told(passed)} ago")
 
 
 def until(value: Any) -> Markup:
@@ -197,7 +193,7 @@ def until(value: Any) -> Markup:
     if when is None:
         return Markup("–")
     left = when.timestamp() - time.time()
-    return _time(when, "now" if left < 1 else f"in {_told(_rounded(left))}")
+    return _time(when, "now" if left < 1 else f"in {_told(left)}")
 
 
 def whose(limit: Mapping[str, str]) -> str:
@@ -214,12 +210,10 @@ def whose(limit: Mapping[str, str]) -> str:
             return f"set for the {kind} {name}"
 
 
-def _rounded(seconds: float) -> float:
-    return float(int(seconds)) if seconds >= 1 else 1.0
-
-
 def _told(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)
+    """In whole seconds, one at least."""
+    whole = max(1, int(seconds))
+    return f"{whole} s" if whole < 60 else duration(whole)
 
 
 def _time(when: datetime, told: str, mark: str = "") -> Markup:

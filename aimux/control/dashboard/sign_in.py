@@ -33,12 +33,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     # Opening the link does not sign in yet: a chat's preview must not use it up.
     user = await links.user_of(dashboard_of(request).database, code)
     if user is None:
-        raise Refused(
-            410,
-            "link-over",
-            "This link was used already, or is older than five minutes.",
-            remedy="ask for another one: aimux dashboard",
-        )
+        raise _link_over()
     return render(
         request, "sign_in.html", title="Sign in", user=user or "an administrator", code=code, unsafe=_unsafe(request)
     )
@@ -63,12 +58,7 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
     if code := given.get("code"):
         found = await links.use(dashboard_of(request).database, code)
         if found is None:
-            raise Refused(
-                410,
-                "link-over",
-                "This link was used already, or is older than five minutes.",
-                remedy="ask for another one: aimux dashboard",
-            )
+            raise _link_over()
     else:
         try:
             found = await _by_secret(request, given.get("token", "").strip())
@@ -123,6 +113,11 @@ async def _by_secret(request: web.Request, secret: str) -> tuple[str, str]:
         "aimux does not know this token, or no longer accepts it.",
         remedy="look for a typing error, or ask whoever runs this aimux",
     )
+
+
+def _link_over() -> Refused:
+    text = "This link was used already, or is older than five minutes."
+    return Refused(410, "link-over", text, remedy="ask for another one: aimux dashboard")
 
 
 def _wanted(to: str) -> str:

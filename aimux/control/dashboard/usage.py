@@ -13,7 +13,7 @@ from aimux.control.api.usage_models import Usage
 from aimux.control.api.within import run
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.page import CALLER, ask, render
-from aimux.control.dashboard.rendering import parsed, short
+from aimux.control.dashboard.rendering import short
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 routes = web.RouteTableDef()
 
 BY = ("user", "group", "token", "model", "account", "provider", "class")
+"""What sums may be by, and narrowed to."""
 RANGES = {
     "24h": ("24 hours", "hour"),
     "7d": ("7 days", "day"),
@@ -42,7 +43,6 @@ MOST = 10_000
 """Rows that the API gives at once."""
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 CENT = 0.01
-FILTERS = ("user", "group", "token", "model", "account", "provider", "class")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     by = asked.get("by", "user") if asked.get("by") in BY else "user"
     span = span_of(asked)
     measure = asked.get("show", "tokens") if asked.get("show") in MEASURES else "tokens"
-    filters = {name: asked[name] for name in FILTERS if asked.get(name)}
+    filters = {name: asked[name] for name in BY if asked.get(name)}
     usage = await ask(
         request,
         "GET",
@@ -105,7 +105,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 @routes.get("/usage.csv")
 async def csv(request: web.Request) -> web.StreamResponse:
     """The table as a file."""
-    query = {name: request.query[name] for name in ("by", *FILTERS) if request.query.get(name)}
+    query = {name: request.query[name] for name in ("by", *BY) if request.query.get(name)}
     query |= span_of(request.query).times
     query["limit"] = str(MOST)
     usage = page = await _asked(request, query)
@@ -178,7 +178,7 @@ def _hit_rate(total: Mapping[str, Any]) -> float | None:
 
 def plot(series: Mapping[str, Any], measure: str) -> Plot | None:
     """Stacked bars from a `UsageSeries`. None if there is nothing."""
-    starts = [start for text in series["times"] if (start := parsed(text)) is not None]
+    starts = [datetime.fromisoformat(text) for text in series["times"]]
     found = [charts.Series(one["name"] or "–", _values(one, measure)) for one in series["series"]]
     if not any(any(one.values) for one in found):
         return None
