@@ -13,8 +13,8 @@ LOGIN_WORDS = {
         "prints a token that begins with sk-ant-oat01-. It is good for a year and is not renewed."
     ),
     "api_key": (
-        "In the Claude Console (platform.claude.com) under API keys: Create Key. It begins with sk-ant- "
-        "api03-, is shown once, and is billed by use."
+        "In the Claude Console (platform.claude.com) under API keys: Create Key. It begins with "
+        "sk-ant-api03-, is shown once, and is billed by use."
     ),
     "file": (
         "Claude Code keeps its login in ~/.claude/.credentials.json; on macOS in the keychain, from where "

@@ -14,6 +14,7 @@ from aimux.plugin import CredentialError, LoginError, RefreshRejected, RefreshUn
 from aimux.plugin.oauth import read_time
 from aimux.testing import ScriptedHttp, reply
 from aimux_claude import Claude
+from aimux_claude.credentials import API_KEY, SETUP_TOKEN
 from tests.contracts import samples
 
 ANSWER = {
@@ -277,6 +278,11 @@ def test_a_setup_token_serves_inference_and_is_not_renewed(claude: Claude) -> No
         claude.setup_token_file("sk-ant-api03-0123")
     with pytest.raises(LoginError, match="begins with"):
         claude.setup_token_file("hello")
+
+
+def test_a_person_is_told_how_tokens_and_keys_begin(claude: Claude) -> None:
+    assert f"begins with {SETUP_TOKEN}" in claude.login_words["setup_token"]
+    assert f"begins with {API_KEY}" in claude.login_words["api_key"]
 
 
 def test_an_api_key_setting_may_hold_a_setup_token(claude: Claude) -> None:
