@@ -152,7 +152,7 @@ class Sessions:
 
         values = {column.name: getattr(row, column.name) for column in sessions.c}
         with contextlib.suppress(StorageError, TimeoutError):
-            async with self._patience(row), self._database.write("sessions") as connection:
+            async with self._patience(row), self._database.write() as connection:
                 await connection.execute(sessions.delete().where(sessions.c.expires_at <= row.created_at))
                 await connection.execute(sessions.insert().values(values))
             return replace(row, written=True)
@@ -201,7 +201,7 @@ class Sessions:
         sha256 = digest(session.secret)
         row = self._remembered.get(sha256)
         if row is None or row.written:
-            async with self._database.write("sessions") as connection:
+            async with self._database.write() as connection:
                 await connection.execute(sessions.delete().where(sessions.c.sha256 == sha256))
         self._remembered.pop(sha256, None)
 

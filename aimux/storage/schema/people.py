@@ -1,4 +1,5 @@
-"""Who may call: users, groups, tokens, browsers' sessions and links to one, invitations. Their topic is `people`.
+"""Who may call: users, groups, tokens and invitations, whose topic is `people`; browsers' sessions and links to one,
+which nobody is told of.
 
 A user is identified by name: the configuration's users have no row, but their tokens, sessions and usage name them in
 the same way. `revision` is the id of the audit entry of a row's last change, so that whoever keeps a copy only reads
