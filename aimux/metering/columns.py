@@ -1,4 +1,4 @@
-"""What a request adds to a sum, as SQL: the same as `rows.measures`."""
+"""The measures of sums, as SQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, case, cast, func
 
 from aimux.metering.rows import NOT_FAILED
-from aimux.storage.schema.ledger import requests
+from aimux.storage.schema.ledger import MEASURES, requests
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 def failed() -> ColumnElement[bool]:
     """Whether a request counts as an error."""
     return (requests.c.status >= 400) | requests.c.error.not_in(sorted(NOT_FAILED))
+
+
+def measures_of(source: Any) -> list[ColumnElement[Any]]:
+    """Sums of the measures of a table or subquery. PostgreSQL's sums have another type than their terms."""
+    return [cast(func.sum(source.c[name]), BigInteger) for name in MEASURES]
 
 
 def of_requests() -> list[ColumnElement[Any]]:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, exists, func, or_, select, tuple_
 
-from aimux.metering.columns import of_requests
-from aimux.metering.questions import between, matching, measures_of
+from aimux.metering.columns import measures_of, of_requests
+from aimux.metering.questions import between, matching
+from aimux.metering.rows import add_to
 from aimux.metering.spans import Piece, Span
-from aimux.metering.usage import Filter, Item, add_to
+from aimux.metering.usage import EVERYTHING, Filter, Item
 from aimux.storage.schema.ledger import requests, usage_conversations, usage_keys
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def listed(
     after: Place | None,
 ) -> list[tuple[Place, Item]]:
     """At most `limit` of them after `after`."""
-    if only._replace(user=None) != Filter():
+    if only._replace(user=None) != EVERYTHING:
         folded = 0  # sums only know the user
     since = calendar.hour(span.since)
     recent = await _recent(connection, calendar, Span(max(since, folded), span.until), only)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, case, cast, func, literal, select, union_all
 
-from aimux.metering.columns import failed, of_requests
+from aimux.metering.columns import failed, measures_of, of_requests
 from aimux.metering.record import OWN_LOGIN
 from aimux.metering.rollups import KEPT_SINCE, ZONE, id_of
 from aimux.metering.rows import TOTAL
@@ -225,11 +225,6 @@ def matching(only: Filter, named: Named = NO_NAMES) -> Select[Any] | None:
         provider, _, account = only.account.partition("/")
         conditions += [columns.account == account, *([columns.provider == provider] if provider else [])]
     return select(columns.id).where(*conditions) if conditions else None
-
-
-def measures_of(source: Any) -> list[ColumnElement[Any]]:
-    """Sums of the measures of a table or subquery. PostgreSQL's sums have another type than their terms."""
-    return [cast(func.sum(source.c[name]), BigInteger) for name in ledger.MEASURES]
 
 
 def _column(by: By) -> ColumnElement[Any]:

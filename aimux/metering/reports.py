@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from operator import sub
 from typing import TYPE_CHECKING, Any
 
+from aimux.metering.rows import add_to
 from aimux.metering.spans import FOREVER, Level, Piece, Span, pieces
-from aimux.metering.usage import EVERYTHING, SERVED, Filter, Item, Lines, Points, Report, add_to
+from aimux.metering.usage import EVERYTHING, SERVED, Filter, Item, Lines, Points, Report
 from aimux.storage.times import now
 
 if TYPE_CHECKING:

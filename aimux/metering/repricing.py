@@ -113,11 +113,10 @@ async def _add(connection: Connection, calendar: Calendar, found: list[tuple[Row
     """Take the request out of the unpriced ones and add its cost, wherever it is counted."""
     from aimux.storage.schema.ledger import MEASURES, usage_hours
 
-    none = dict.fromkeys(MEASURES, 0)
+    changed = dict.fromkeys(MEASURES, 0) | {"unpriced": -1}
     parts = [
-        Part(row.at, row.key, row.served, row.conversation, row.user, tuple((none | changed).values()))
+        Part(row.at, row.key, row.served, row.conversation, row.user, tuple((changed | {"cost": cost}).values()))
         for row, cost in found
-        for changed in ({"unpriced": -1, "cost": cost},)
     ]
     sql = Statements(connection)
     await execute(connection, sql.add(usage_hours, sums_of_parts(parts, calendar)))

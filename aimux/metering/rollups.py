@@ -173,9 +173,9 @@ async def _next(connection: Connection, name: str, end: int, latest: int, calend
 async def _sum_up(connection: Connection, name: str, start: int, since: int, end: int) -> None:
     """Fold a period. `since`: where it begins, or up to when its first hour is folded already (hours may have begun at
     another minute)."""
-    from sqlalchemy import BigInteger, cast, func, literal, select
+    from sqlalchemy import BigInteger, literal, select
 
-    from aimux.metering.columns import of_requests
+    from aimux.metering.columns import measures_of, of_requests
     from aimux.storage.schema import ledger
     from aimux.storage.schema.base import insert
 
@@ -194,7 +194,7 @@ async def _sum_up(connection: Connection, name: str, start: int, since: int, end
         table = ledger.usage_days if name == "days" else ledger.usage_months
         source = ledger.usage_hours if name == "days" else ledger.usage_days
         found = (
-            select(source.c.key, at, *[cast(func.sum(source.c[name]), BigInteger) for name in ledger.MEASURES])
+            select(source.c.key, at, *measures_of(source))
             .where(source.c.start >= start, source.c.start < end)
             .group_by(source.c.key)
         )
@@ -209,15 +209,15 @@ async def _sum_up(connection: Connection, name: str, start: int, since: int, end
 
 def _served(start: int, end: int) -> Insert:
     """A day of `usage_days_served`, which is folded with the day."""
-    from sqlalchemy import BigInteger, cast, func, literal, select
+    from sqlalchemy import BigInteger, literal, select
 
+    from aimux.metering.columns import measures_of
     from aimux.storage.schema import ledger
 
     table, source, keys = ledger.usage_days_served, ledger.usage_hours, ledger.usage_keys
     at = literal(start, BigInteger)
-    sums = [cast(func.sum(source.c[name]), BigInteger) for name in ledger.MEASURES]
     found = (
-        select(at, keys.c.served, *sums)
+        select(at, keys.c.served, *measures_of(source))
         .join(keys, keys.c.id == source.c.key)
         .where(source.c.start >= start, source.c.start < end)
         .group_by(keys.c.served)

@@ -193,12 +193,17 @@ def add_up(parts: Iterable[tuple[tuple[Any, ...], Iterable[int]]]) -> list[tuple
     """Measures with the same place in a table, added up, each after its place."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for where, added in parts:
-        known = found.get(where)
-        if known is None:
-            found[where] = [*added]
-        else:
-            known[:] = map(add, known, added)
+        add_to(found, where, added)
     return [(*where, *what) for where, what in sorted(found.items())]
+
+
+def add_to(found: dict[Any, list[int]], where: Any, sums: Iterable[int]) -> None:
+    """Add sums to the existing ones."""
+    known = found.get(where)
+    if known is None:
+        found[where] = [*sums]
+    else:
+        known[:] = map(add, known, sums)
 
 
 # --- lines of the spill file ------------------------------------------------------------------------------------------

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from operator import add
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aimux.metering.spans import Span
 
 By = Literal["user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour"]
@@ -82,12 +79,3 @@ class Lines(NamedTuple):
 
     named: dict[str, dict[int, Item]]
     rest: dict[int, Item]
-
-
-def add_to(found: dict[Any, list[int]], where: Any, sums: Sequence[int]) -> None:
-    """Add sums to the existing ones."""
-    known = found.get(where)
-    if known is None:
-        found[where] = [*sums]
-    else:
-        known[:] = map(add, known, sums)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.metering.calendar import HOUR, Calendar
-from aimux.metering.usage import EVERYTHING, Filter
+from aimux.metering.usage import EVERYTHING
 from aimux.storage.times import now
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ async def compare(database: Database, reports: Reports, span: Span) -> list[Comp
     async with database.read() as connection:
         samples = [Sample(*row) for row in await connection.execute(statement)]
     metered = await reports.series("account", span, EVERYTHING, "hour")
-    totals = {item.name: item for item in (await reports.usage("account", span, Filter())).items}
+    totals = {item.name: item for item in (await reports.usage("account", span)).items}
     busy = {(start, name) for (start, name), item in metered.items() if item.tokens}
     windows: dict[tuple[str, str, str], list[Sample]] = {}
     for sample in samples:
