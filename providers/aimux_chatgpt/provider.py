@@ -252,23 +252,27 @@ def _below_version(target: str) -> str:
     return target
 
 
+def _segments(below: str) -> list[str]:
+    return plain_path(below.partition("?")[0]).lower().strip("/").split("/")
+
+
 def _refuse_what_is_everybodys(below: str, method: str) -> None:
     """A fine-tuned model is in everybody's list of models, and can't be restored. A webhook hears of everybody's
     answers, batches and calls. `/v1/me` tells who owns a key: their name, e-mail address and telephone number."""
-    segments = plain_path(below.partition("?")[0]).lower().strip("/").split("/")
-    if segments[0] in _OWNERS:
+    first, *_ = _segments(below)
+    if first in _OWNERS:
         raise RequestRefused(
             "aimux does not serve what belongs to the owner of an account: their name, their organization, its people, "
             "keys and bills.",
             kind=ErrorKind.NOT_FOUND,
         )
-    if segments[:1] == ["webhook_endpoints"]:
+    if first == "webhook_endpoints":
         raise RequestRefused(
             "aimux does not serve an account's webhooks, which hear of what everybody does: its owner can set them up "
             "at OpenAI.",
             kind=ErrorKind.FORBIDDEN,
         )
-    if method == "DELETE" and segments[:1] == ["models"]:
+    if method == "DELETE" and first == "models":
         raise RequestRefused(
             "aimux does not delete models, as everybody uses them: the account's owner can do that at OpenAI.",
             kind=ErrorKind.FORBIDDEN,
@@ -276,12 +280,12 @@ def _refuse_what_is_everybodys(below: str, method: str) -> None:
 
 
 def _refuse_what_a_login_cannot(below: str) -> None:
-    segments = plain_path(below.partition("?")[0]).lower().strip("/").split("/")
+    segments = _segments(below)
     if segments[:2] == ["chat", "completions"]:
         raise RequestRefused(
             "Chat Completions needs an OpenAI API key, and this account is a ChatGPT login: use /v1/responses instead."
         )
-    if segments[:1] in (["api"], ["backend-api"], ["wham"]):
+    if segments[0] in {"api", "backend-api", "wham"}:
         # Codex's `/status` asks here; the answer names the account's owner.
         raise RequestRefused(
             "aimux does not serve the endpoints that belong to the account itself; its limits are in the "
