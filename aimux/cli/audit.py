@@ -76,10 +76,10 @@ def verify_command(context: click.Context, config: Path | None, as_json: bool) -
 def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
     """What differs from before; of something new all that it has, of something removed all that it had."""
     old, new = before or {}, after or {}
-    changed = [name for name in (*old, *(name for name in new if name not in old)) if old.get(name) != new.get(name)]
+    all_of_it = {**old, **new}
+    changed = [name for name in all_of_it if old.get(name) != new.get(name)]
     if before is not None and after is not None:
         return ", ".join(f"{name}: {_said(old.get(name))} → {_said(new.get(name))}" for name in changed)
-    all_of_it = {**old, **new}
     return ", ".join(
         f"{name}: {_said(all_of_it[name])}" for name in changed if all_of_it[name] not in (None, "", [], False)
     )

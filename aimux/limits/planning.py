@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 
 from aimux.limits.plan import Asked, Window, replay
+from aimux.limits.rules import NANO
 from aimux.metering.apart import run_apart
 from aimux.metering.calendar import Calendar
 from aimux.metering.record import OWN_LOGIN
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhdw])")
 """A window's name says how long it is."""
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-NANO = 10**9
 UNPRICED = 5_000_000
 """What a request counts whose price nobody knows: half a cent, in nanodollars."""
 LONGEST = 300.0

@@ -183,8 +183,9 @@ async def of_action(database: Database, action: str) -> list[Entry]:
     from aimux.storage.schema.audit import audit
 
     async with database.read() as connection:
-        rows = (await connection.execute(audit.select().where(audit.c.action == action).order_by(audit.c.id))).all()
-    return [Entry(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for it
+        found = await connection.execute(audit.select().where(audit.c.action == action).order_by(audit.c.id))
+        rows = found.mappings().all()
+    return [Entry(**row) for row in rows]
 
 
 async def page(
@@ -205,5 +206,5 @@ async def page(
             if wanted is not None:
                 query = query.where(column == wanted)
     async with database.read() as connection:
-        rows = (await connection.execute(query)).all()
-    return [Entry(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for it
+        rows = (await connection.execute(query)).mappings().all()
+    return [Entry(**row) for row in rows]
