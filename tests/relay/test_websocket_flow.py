@@ -13,7 +13,6 @@ from aimux.relay import end, tunnel
 from aimux.relay.intake import FRAMES
 from aimux.relay.unfinished import Unfinished
 from tests.relay.sockets import BINARY, CLOSE, CONT, PING, TEXT, Peer, Socket, close, raw
-from tests.waiting import until
 
 # --- back pressure ---------------------------------------------------------------------------------------------------
 
@@ -276,9 +275,8 @@ async def test_a_client_that_still_reads_is_waited_for() -> None:
     socket = Socket()
     socket.client.wire.room = 10
     socket.upstream.send(raw(BINARY, b"x" * 900, masked=False) + raw(CLOSE, close(1000), masked=False))
-    while not socket.client.wire.closed and (socket.client.wire.take(50) or True):
-        if socket.client.wire.taken >= 900:
-            break
+    while not socket.client.wire.closed and socket.client.wire.taken < 900:
+        socket.client.wire.take(50)
         await asyncio.sleep(0)
     assert socket.client.wire.taken >= 900
     await asyncio.wait_for(socket.pipe.done, 5)
@@ -386,15 +384,20 @@ async def test_a_long_message_gets_the_time_it_needs_and_one_that_has_ended_none
     assert socket.pipe.error == "timeout"
 
 
-async def test_what_the_other_side_does_not_take_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 0.01)
+async def test_what_the_other_side_does_not_take_is_not_late(
+    wait: Callable[[float], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "MESSAGE_SECONDS", 100.0)
     socket = Socket()
     socket.upstream.wire.room = 100
     socket.client.send(raw(BINARY, bytes(1000), fin=False))
-    await asyncio.sleep(0.05)
+    await wait(1000)
     assert socket.pipe.error == ""
     socket.upstream.got()
-    await until(lambda: socket.pipe.error)
+    await socket.settle()
+    await wait(99)
+    assert socket.pipe.error == ""
+    await wait(2)
     assert socket.pipe.error == "timeout"
 
 
