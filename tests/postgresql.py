@@ -21,10 +21,16 @@ import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 MISSING = "no PostgreSQL server is installed (Debian: apt-get install postgresql)"
+
+
+def name_of(url: str) -> str:
+    """The database's name in its address."""
+    return urlsplit(url).path.removeprefix("/")
 
 
 class Server:

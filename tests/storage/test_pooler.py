@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aimux.storage import Database, StorageError, Unusable
-from tests.postgresql import Server
+from tests.postgresql import Server, name_of
 from tests.running import free_port
 from tests.storage.conftest import keys, put
 from tests.tools import program
@@ -31,7 +31,7 @@ pool_mode = {mode}
 @contextmanager
 def pooling(postgresql: Server, url: str, mode: str) -> Iterator[str]:
     """The URL of the same database by way of a pooler in that mode."""
-    name, port = url.removeprefix("postgresql://aimux@/").partition("?")[0], free_port()
+    name, port = name_of(url), free_port()
     file = postgresql.folder / f"pgbouncer-{port}.ini"
     file.write_text(SETTINGS.format(name=name, server=postgresql, port=port, mode=mode))
     command = [program("pgbouncer", "pgbouncer"), str(file)]

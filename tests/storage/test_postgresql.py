@@ -21,7 +21,7 @@ from aimux.certificates import ServerTLS, TLSFiles
 from aimux.storage import MOST_TOLD, Database, StorageError, Unusable, locks, postgresql_hosts
 from aimux.storage import postgresql as module
 from aimux.storage.status import status
-from tests.postgresql import Server
+from tests.postgresql import Server, name_of
 from tests.storage.conftest import keys, put
 from tests.waiting import until
 
@@ -154,7 +154,7 @@ async def test_nodes_that_start_together_make_the_tables_once_whatever_the_isola
     postgresql: Server, postgresql_url: str, tmp_path: Path
 ) -> None:
     """Where a user's transactions see what was there when they began, the second one saw no tables."""
-    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    name = name_of(postgresql_url)
     postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
     nodes = await asyncio.gather(*(Database.open(postgresql_url, tmp_path) for _ in range(4)))
     await asyncio.gather(*(put(node, str(number)) for number, node in enumerate(nodes)))
@@ -238,7 +238,7 @@ async def test_what_waits_for_an_answer_of_the_host_before_goes_on_at_the_next(
 async def test_what_is_wrong_with_each_of_several_hosts_is_said(
     postgresql: Server, postgresql_url: str, tmp_path: Path
 ) -> None:
-    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    name = name_of(postgresql_url)
     postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     address = with_hosts(postgresql_url, f"127.0.0.1,{postgresql.folder}", "1,5432")
     said = await refused(address, tmp_path)
@@ -381,7 +381,7 @@ async def test_one_that_is_a_standby_now_is_left_for_the_primary(
     """As after a failover: connections that were made meanwhile lead to what takes no writes, and would for good."""
     monkeypatch.setattr(module, "PAUSES", (0.02, 0.1))
     monkeypatch.setattr(module, "PING_EVERY", 0.05)
-    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    name = name_of(postgresql_url)
     database, told = await Database.open(postgresql_url, tmp_path), []
     unsubscribe = database.subscribe("topic", lambda: told.append(1))
     await put(database, "a")

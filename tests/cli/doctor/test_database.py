@@ -19,7 +19,7 @@ from aimux.storage import Database
 from aimux.storage.migrations import HEAD
 from tests.accounts.disks import read_only
 from tests.cli.doctor.support import PLUGINS, by_subject, config_of
-from tests.postgresql import Server
+from tests.postgresql import Server, name_of
 
 KEY, OTHER = "11" * 32, "22" * 32
 
@@ -94,7 +94,7 @@ async def test_a_server_and_its_keys(state_dir: Path, postgresql_url: str) -> No
 
 
 async def test_a_server_that_takes_no_writes(state_dir: Path, postgresql: Server, postgresql_url: str) -> None:
-    name = postgresql_url.removeprefix("postgresql://aimux@/").partition("?")[0]
+    name = name_of(postgresql_url)
     guest = postgresql_url.replace("aimux@", f"guest_{name}@")
 
     async def told(url: str) -> Finding:
