@@ -160,8 +160,8 @@ async def pass_on(database: Database, actor: Actor, old: Owner, new: Owner) -> b
 
     async with database.write(TOPIC) as connection:
         await audit.lock(connection)
-        mine = limits.select().where(limits.c.kind == old.kind, limits.c.name == old.name)
-        held = (await connection.execute(mine)).first()
+        mine = (limits.c.kind == old.kind) & (limits.c.name == old.name)
+        held = (await connection.execute(limits.select().where(mine))).first()
         alive = grants.select().where(grants.c.kind == old.kind, grants.c.name == old.name, grants.c.until > now())
         given = (await connection.execute(alive)).mappings().all()
         if held is None and not given:
@@ -172,9 +172,7 @@ async def pass_on(database: Database, actor: Actor, old: Owner, new: Owner) -> b
             row = {"kind": new.kind, "name": new.name, "allowances": told, "updated_at": now()}
             await connection.execute(limits.insert().values(row))
             instead = {"allowances": {SUCCESSOR: new.name}, "updated_at": now()}
-            await connection.execute(
-                limits.update().where(limits.c.name == old.name, limits.c.kind == old.kind).values(instead)
-            )
+            await connection.execute(limits.update().where(mine).values(instead))
         for grant in given:
             row = {**grant, "id": f"grant_{secrets.token_hex(8)}", "kind": new.kind, "name": new.name}
             await connection.execute(grants.insert().values(row))

@@ -89,7 +89,7 @@ def _provider(kind: str) -> str:
 
 
 async def _accounts(api: Api, provider: str) -> list[dict[str, Any]]:
-    """None if that provider is not served."""
+    """A provider's accounts: an empty list if it is not served."""
     try:
         return await every_account(api, provider)
     except Failed as failed:

@@ -15,6 +15,7 @@ from aimux_compat.answers import Failed, ask, every_account, given, text, told
 
 if TYPE_CHECKING:
     from aimux.plugin import Api
+    from aimux_compat.answers import Handler
 
 PROVIDER = "claude"
 _STATUS = {"healthy": "active", "cooling": "rate_limited", "parked": "invalid", "disabled": "inactive"}
@@ -65,7 +66,7 @@ def accounts(api: Api) -> list[web.RouteDef]:
     return [web.get("", every), web.post("", _ending(api)), web.get("/{id}", one), web.delete("/{id}", remove)]
 
 
-def _ending(api: Api) -> Any:
+def _ending(api: Api) -> Handler:
     @told
     async def end(request: web.Request) -> web.Response:
         body = await given(request)

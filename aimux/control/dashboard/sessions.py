@@ -72,7 +72,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A session as the database has it. `written`: it does; it had no database when it was opened."""
+    """A session as the database has it, or will: one that is not `written` was opened while it took nothing."""
 
     sha256: bytes = field(repr=False)
     user: str

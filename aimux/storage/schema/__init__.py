@@ -7,9 +7,8 @@ Conventions, the same for all:
 - **Lists and free mappings** are `base.Json`; a list is never null: an empty one says "none".
 - Constraints have names (below), so that a later migration can speak of them.
 
-A table that is added here is added to the migration in the same commit (migrations/versions/0001_first.py creates what
-this metadata holds until the first release with a database; from then on a change is a revision of its own), and is
-moved between the engines by itself (`aimux db export`), unless its `info` says `LOCAL`.
+A table that is added here gets a revision in migrations/versions/ in the same commit, and is moved between the engines
+by itself (`aimux db export`), unless its `info` says `LOCAL`.
 """
 
 from aimux.storage.schema import accounts, audit, base, deposits, ledger, limits, people
