@@ -32,7 +32,17 @@ def _owner(text: str) -> str:
     kind, colon, name = text.partition(":")
     if kind not in {"user", "group", "token"} or not colon or not name:
         raise click.BadParameter(f"{text!r} is not an owner: write user:NAME, group:NAME or token:ID")
+    return _path(kind, name)
+
+
+def _path(kind: str, name: str) -> str:
     return f"/limits/{kind}/{quote(name, safe='')}"
+
+
+def _named(path: str) -> tuple[str, str]:
+    """Whose limits these are: kind and name."""
+    _, _, kind, name = path.split("/")
+    return kind, unquote(name)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -187,8 +197,9 @@ def grant_command(owner: str, setting: tuple[str, Any], until: str, config: Path
 def remove_command(owner: str, config: Path | None, as_json: bool) -> None:
     """Remove an OWNER's own limits: the default holds from then on."""
     ask(config, lambda backend: backend.call("DELETE", owner))
-    _, _, kind, name = owner.split("/")
-    tell({"kind": kind, "name": unquote(name), "removed": True}, as_json, "They are removed.")
+    kind, name = _named(owner)
+    told = f"{kind}:{name} has no limits of its own any more."
+    tell({"kind": kind, "name": name, "removed": True}, as_json, told)
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
@@ -199,15 +210,15 @@ def _show(config: Path | None, owner: str | None, as_json: bool) -> None:
         items: list[dict[str, Any]] = (await backend.call("GET", "/limits"))["items"]
         if owner is not None:
             await backend.call("GET", owner)  # says if there is nobody of that name
-            items = [item for item in items if f"/limits/{item['kind']}/{quote(item['name'], safe='')}" == owner]
+            items = [item for item in items if _path(item["kind"], item["name"]) == owner]
             holding = await backend.call("GET", f"{owner}/usage")
             if not items and (holding["items"] or holding["forbidden"]):
-                _, _, kind, name = owner.split("/")
-                items = [{"kind": kind, "name": unquote(name), "configured": False, "limits": {}, "usage": []}]
+                kind, name = _named(owner)
+                items = [{"kind": kind, "name": name, "configured": False, "limits": {}, "usage": []}]
             for item in items:
                 item["holding"] = holding
         for item in items:
-            path = f"/limits/{item['kind']}/{quote(item['name'], safe='')}/grants"
+            path = f"{_path(item['kind'], item['name'])}/grants"
             item["grants"] = [] if item["kind"] == "default" else (await backend.call("GET", path))["items"]
         return items
 

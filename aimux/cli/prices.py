@@ -50,7 +50,7 @@ def update_command(url: str | None, config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        kept = "" if found["priced"] == found["models"] else " What it has not keeps the price that it had."
+        kept = "" if found["priced"] == found["models"] else " Models that it lacks keep their price."
         click.echo(f"{found['source']}: it has {found['priced']} of {found['models']} models.{kept}")
         click.echo("`aimux prices apply --since 90d` prices what had no price.")
 

@@ -26,7 +26,7 @@ _REMEDIES = {
     "42704": "take it out of database.url",
     "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
     "53300": "a node takes up to 17: raise max_connections, or the CONNECTION LIMIT of the user or the database",
-    "53": "look at the server",
+    "53": "make room on the server: disk or memory",
     "57014": "raise statement_timeout of the user or the database",
     "57": "the server is stopping or starting",
 }

@@ -72,8 +72,8 @@ def _of_file(path: Path) -> list[Finding]:
     if obstacle is not None and obstacle.errno == errno.EROFS:
         return [Finding("error", SUBJECT, f"{path} is on a file system that is read-only", "mount it read-write")]
     if not os.access(path, os.R_OK | os.W_OK):
-        owner = path.stat().st_uid
-        return [Finding("error", SUBJECT, f"user id {os.geteuid()} can't read and write {path}", f"it is {owner}'s")]
+        remedy = f"run aimux and its doctor as user id {path.stat().st_uid}, or chown the file"
+        return [Finding("error", SUBJECT, f"user id {os.geteuid()} can't read and write {path}", remedy)]
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         return [Finding("warning", SUBJECT, f"{path} is open to other users", f"chmod 600 {path}")]
     return []

@@ -103,7 +103,7 @@ def _unreachable(error: Exception) -> tuple[str, str]:
             return "hangs up without an answer", "does it speak TLS there? Then it is https://"
     number = getattr(error, "errno", None) or 0
     reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error) or "no answer"
-    return f"can't be reached: {reason}", "is it running, and there?"
+    return f"can't be reached: {reason}", "is it running, and is that its address?"
 
 
 @dataclass
