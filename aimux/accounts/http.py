@@ -41,11 +41,13 @@ class ControlHttp:
         timeout: float = 30.0,  # noqa: ASYNC109 - the protocol's, see aimux.plugin.http
     ) -> HttpAnswer:
         if self._session is None:
-            await asyncio.to_thread(import_module, "aiohttp")  # 0.1 s and 14 MB, which a start does without
+            await asyncio.to_thread(import_module, "aimux.relay.session")
         import aiohttp
 
+        from aimux.relay.session import open_session
+
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._session = open_session()
         try:
             target = URL(url)
         except ValueError:
@@ -98,6 +100,8 @@ def _what(error: Exception, timeout: float) -> str:
             return "can't be spoken to over TLS"
         case aiohttp.ClientConnectorError() | aiohttp.ClientOSError():
             return f"can't be reached ({error.strerror or 'no connection'})"
+        case aiohttp.ClientResponseError():
+            return "gave an answer that is not valid HTTP"
         case aiohttp.InvalidURL():
             return "is in a URL that is not valid"
         case _:

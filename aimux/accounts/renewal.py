@@ -42,6 +42,8 @@ class Renewer:
         self._resources = resources
         self._place = Place(resources, account.name)
         self._flight: asyncio.Task[Credential] | None = None
+        self._rejected: str | None = None
+        """The secret that was refused, if that is why the flight began."""
         self._pauses = Pauses()
         self._unsaved: VaultError | None = None
         self._refused: Parked | None = None
@@ -85,9 +87,11 @@ class Renewer:
                 # Otherwise each further refused request would ask the server again, and double the pause.
                 account.keep_off(self._pauses.until, now, _unrenewed(failure))
                 raise RefreshUnavailable(failure.reason, remedy=failure.remedy)
-            joined = self._flying
+            if rejected is None or not self._flying or self._rejected == rejected.secret:
+                # Also where the refused one is what was given again: it is asked for once, however many wait.
+                return await self._fly(rejected, self._resources.margin)
             credential = await self._fly(rejected, self._resources.margin)
-            if not joined or rejected is None or credential.secret != rejected.secret:
+            if credential.secret != rejected.secret:
                 return credential
 
     async def keep(self, within: float) -> None:
@@ -173,6 +177,7 @@ class Renewer:
     async def _fly(self, rejected: Credential | None, within: float) -> Credential:
         if self._flight is None or self._flight.done():
             self._flight = self._resources.start(self._renew(rejected, within))
+            self._rejected = rejected.secret if rejected is not None else None
         flight = self._flight
         try:
             # Shielded: a client that leaves must not stop a renewal between the provider's answer and the disk.

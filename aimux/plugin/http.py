@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aimux.plugin.reading import is_dense
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,7 +25,10 @@ class HttpAnswer:
     body: bytes = field(repr=False)
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; `{}` where it isn't one (an HTML error page, say)."""
+        """The body as a JSON object; `{}` where it isn't one (an HTML error page, say), or has so many values that
+        everybody would wait while it is parsed."""
+        if is_dense(self.body):
+            return {}
         try:
             data = json.loads(self.body)
         except (ValueError, RecursionError):

@@ -33,6 +33,9 @@ RENEWAL_SECONDS = 50.0
 """How long a renewal waits for its answer: the old refresh token may be dead by then, and the new one is in the answer.
 With `drain_timeout` it is less than the 90 s that systemd and the files in deploy/ give a stop."""
 
+LONGEST_TOKEN = 16 * 1024
+"""Characters of a token that goes into a header: no server takes one that is longer."""
+
 _CODE = re.compile(r"[a-z][a-z_]{2,47}")
 _MOVED = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
 _MILLISECONDS = 1e11  # as seconds: the year 5138; as milliseconds: 1973
@@ -100,8 +103,9 @@ async def renew(
     data = answer.json()
     if not _usable(data.get("access_token")):
         kept = data.get("refresh_token")
+        held = "an access token that can't be in a header" if data.get("access_token") else "no access token"
         raise RefreshUnavailable(
-            "the token endpoint's answer holds no access token",
+            f"the token endpoint's answer holds {held}",
             remedy=f"check `{where}`",
             refresh_token=SecretStr(kept) if isinstance(kept, str) and _usable(kept) else None,
         )
@@ -201,12 +205,18 @@ def header_safe(secret: str) -> str:
     if secret[:1] in {'"', "'"} and secret[-1:] == secret[:1]:
         raise CredentialError("holds a token in quotation marks; take them off (docker's env files keep them)")
     if not _usable(secret):
-        raise CredentialError("holds an empty token, or one with characters that can't be in a header")
+        raise CredentialError("holds an empty token, one that is too long, or characters that can't be in a header")
     return secret
 
 
 def _usable(token: object) -> bool:
-    return isinstance(token, str) and token.isascii() and token.isprintable() and bool(token) and " " not in token
+    return (
+        isinstance(token, str)
+        and 0 < len(token) <= LONGEST_TOKEN
+        and token.isascii()
+        and token.isprintable()
+        and " " not in token
+    )
 
 
 def read_time(value: object) -> float | None:

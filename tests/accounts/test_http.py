@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -111,6 +112,27 @@ async def test_failures_name_the_host_and_nothing_secret(
     assert SECRET not in repr(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("interim", [2, 17])
+async def test_few_interim_answers_are_read(http: ControlHttp, interim: int) -> None:
+    """A server that sent them for ever had the event loop for itself."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * interim)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+        if interim == 2:
+            for _ in range(2):  # on a connection that is used again, too
+                assert (await http.request("GET", url)).body == b"{}"
+        else:
+            with pytest.raises(HttpUnavailable, match=r"^127\.0\.0\.1 gave an answer that is not valid HTTP$"):
+                await http.request("GET", url)
 
 
 async def test_nobody_listens(http: ControlHttp, unused_tcp_port: int) -> None:

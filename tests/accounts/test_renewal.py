@@ -164,6 +164,17 @@ async def test_a_401_during_a_renewal_waits_for_it(
     assert len(server.calls) == 1
 
 
+async def test_many_401s_ask_once_where_the_same_token_is_given_again(
+    pool: AccountPool, state_dir: Path, server: TokenServer, clock: Clock
+) -> None:
+    """Each of them asked, one after the other."""
+    put(state_dir, credential_file("access-1"))
+    account = await load(pool)
+    tasks = [asyncio.create_task(account.renew(account.credential)) for _ in range(20)]
+    assert {credential.secret for credential in await asyncio.gather(*tasks)} == {"access-1"}
+    assert server.calls == ["refresh-0"]
+
+
 async def test_what_cannot_be_renewed_is_parked_when_it_is_not_accepted(
     pool: AccountPool, state_dir: Path, clock: Clock
 ) -> None:
