@@ -113,6 +113,16 @@ def cli(context: click.Context, config: Path | None, as_json: bool) -> None:
         context.invoke(serve_command, config=config)
 
 
+def _config_hint(error: click.UsageError) -> str:
+    """For a configuration that stands where a command takes nothing."""
+    parameters = error.ctx.command.params if error.ctx is not None else []
+    if all(isinstance(one, click.Option) for one in parameters) and any(one.name == "config" for one in parameters):
+        for word in sys.argv[1:]:
+            if word.endswith((".yaml", ".yml", ".json")) and word in error.message:
+                return f"A configuration is named by an option: --config {word}"
+    return ""
+
+
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     open_closed_streams()
@@ -120,6 +130,8 @@ def main() -> None:
     try:
         code = cli.main(prog_name="aimux", standalone_mode=False)
     except click.ClickException as error:
+        if isinstance(error, click.UsageError):
+            error.message = _config_hint(error) or error.message
         error.show() if isinstance(error, ConfigRefused) else fail(error)
         sys.exit(error.exit_code)
     except click.Abort as abort:

@@ -126,6 +126,16 @@ def test_a_misspelt_command_names_the_nearest(
     assert "Did you mean" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["serve", "a.yaml"], ["check-config", "--json", "a.yaml"], ["a.yaml"]])
+def test_a_configuration_without_its_option_is_told_it(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, *arguments) == 2
+    assert "Error: A configuration is named by an option: --config a.yaml.\n" in capsys.readouterr().err
+    assert run_main(monkeypatch, "import", "a.yaml") != 0
+    assert "--config" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--config", "F"], ["serve", "--config", "F"], ["--config", "F", "serve"]])
 def test_without_a_command_it_serves(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
