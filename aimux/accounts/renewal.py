@@ -50,6 +50,8 @@ class Renewer:
         """Why the credential with this fingerprint can't be renewed."""
         self._broken = False
         """What is in memory is in the file no more, which holds no login."""
+        self._unread = ""
+        """Why the file could not be read, as it was told."""
         self._tells_no_end = False
         """What a renewal gave has no expiry: to renew it for that would be in vain."""
 
@@ -148,7 +150,7 @@ class Renewer:
         except (VaultError, CredentialError) as error:
             await self._unreadable(error)
             return True
-        self._broken = False
+        self._broken, self._unread = False, ""
         if self._flying or account.fingerprint != before:
             return False  # what was read may be older than what is in use now
         account.publish(credential, self._resources.clock())
@@ -225,7 +227,7 @@ class Renewer:
         """
         account, now = self._account, self._resources.clock()
         raw, credential = await self._whole()
-        self._broken = False
+        self._broken, self._unread = False, ""
         news = account.fingerprint != fingerprint(credential)
         if not credential.renewable:
             within = 0.0
@@ -376,8 +378,9 @@ class Renewer:
         held = account.credential
         lasts = held is not None and not held.expires_within(0, self._resources.clock())
         if lasts and not isinstance(error, Unsafe | Missing):
-            log.warning("%s account %s goes on from memory: %s", account.provider, account.name, reason)
-            self._broken = isinstance(error, CredentialError)
+            if reason != self._unread:  # looked at for a renewal, too, and with each change of the file
+                log.warning("%s account %s goes on from memory: %s", account.provider, account.name, reason)
+            self._unread, self._broken = reason, isinstance(error, CredentialError)
             return
         if isinstance(error, CredentialError) and (await self._keep() or await self._place.spare() is not None):
             reason += f"; a login is kept beside it, as {self._resources.provider.credential_file}.spare"

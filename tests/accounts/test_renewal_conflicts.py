@@ -106,7 +106,7 @@ async def test_an_account_removed_during_its_renewal_is_not_brought_back(
 @pytest.mark.parametrize("left", [b"", b'{"access": "acc', b'{"access": null, "refresh": ""}'])
 @pytest.mark.parametrize("stops", [False, True])
 async def test_a_login_that_another_program_emptied_is_kept_beside_it(
-    pool: AccountPool, state_dir: Path, clock: Clock, left: bytes, stops: bool
+    pool: AccountPool, state_dir: Path, clock: Clock, left: bytes, stops: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The vendors' CLIs write empty tokens where their own renewal fails. What served was alive."""
     put(state_dir, credential_file(expires_at=SOON))
@@ -115,6 +115,9 @@ async def test_a_login_that_another_program_emptied_is_kept_beside_it(
     path = put(state_dir, left)
     await pool.load()
     assert account.state(clock()).status == "healthy", "it goes on from memory"
+    with pytest.raises(RefreshUnavailable):
+        await account.renew(account.credential)
+    assert caplog.text.count("goes on from memory") == 1
     spare = path.with_name("demo.json.spare")
     assert not spare.exists()
     if stops:
