@@ -365,7 +365,7 @@ class App:
         """Like `take_again`, but nobody waits for its errors: for SIGHUP, which is what the audit log says."""
         try:
             await self.take_again()
-        except ConfigError:
+        except Exception:  # told by then; whatever it is, requests are served
             return False
         await audit.note(self.database, Actor("SIGHUP"), "config.reload", "config")
         return True
@@ -373,7 +373,7 @@ class App:
     async def take_again(self) -> Reload:
         """Take the configuration again. A bad one changes nothing; open streams go on in any case.
 
-        Raises ConfigError.
+        Raises ConfigError, and what nobody expected: a machine without memory or threads, a fault of ours.
         """
         async with self._reloading:
             self._notifier.reloading()
@@ -382,6 +382,10 @@ class App:
             except ConfigError as error:
                 log.error("the new configuration is refused, the old one stays:\n%s", error)
                 self._notifier.ready("the new configuration was refused, the old one stays")
+                raise
+            except Exception:
+                log.exception("the configuration could not be taken again")
+                self._notifier.ready("the configuration could not be taken again")
                 raise
 
     async def _take_again(self) -> Reload:

@@ -99,8 +99,9 @@ class ConfigRefused(click.ClickException):
 def config_path(explicit: Path | None) -> Path | None:
     """The configuration file that a command works with."""
     from aimux.config import find_config
+    from aimux.config.files import working_folder
 
-    return find_config(explicit, os.environ, Path.cwd())
+    return find_config(explicit, os.environ, working_folder(os.environ))
 
 
 def read_config(

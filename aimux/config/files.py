@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 MAX_BYTES = 16 * 1024 * 1024
+
+
+def working_folder(environ: Mapping[str, str]) -> Path:
+    """The one that aimux works in. Where it was removed meanwhile, as by the next release's deployment, what has its
+    name now."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(environ.get("PWD") or "/")
 
 
 def read_text(path: Path) -> str:

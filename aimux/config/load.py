@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -12,7 +11,7 @@ from aimux.config.advice import advice
 from aimux.config.document import Document, read_document
 from aimux.config.environment import FILE_VARIABLE, overlay
 from aimux.config.explain import explain
-from aimux.config.files import open_to_others, read_text
+from aimux.config.files import open_to_others, read_text, working_folder
 from aimux.config.models import Config
 from aimux.config.origin import Origin
 from aimux.config.problems import MASK, ConfigError, Problem, dotted
@@ -21,6 +20,7 @@ from aimux.config.sections import Loading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
     from aimux.config.problems import Where
     from aimux.plugin import Provider
@@ -109,7 +109,7 @@ class _Load:
         self._fields = fields
         self._document, renamed = renamed_settings.in_document(document)
         environ, variables = renamed_settings.in_environment(environ)
-        folder = path.parent if path else Path.cwd()
+        folder = path.parent if path else working_folder(environ)
         self._overlaid = overlay(self._document, environ, Config, providers)
         self._references = References(environ, folder, read=read)
         self._warnings: list[Problem] = []

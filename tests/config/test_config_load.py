@@ -20,6 +20,7 @@ from aimux.config import (
     pattern_kind,
     provider_instances,
 )
+from aimux.config.files import working_folder
 from aimux.plugin import Provider
 from tests.config.conftest import PROVIDERS, TOKEN, LabSettings, Load
 
@@ -187,6 +188,21 @@ def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
     assert find_config(None, environ, tmp_path) == here
     assert find_config(None, environ | {"AIMUX_CONFIG": "x.yaml"}, tmp_path) == tmp_path / "x.yaml"
     assert find_config(Path("/y.yaml"), environ | {"AIMUX_CONFIG": "x.yaml"}, tmp_path) == Path("/y.yaml")
+
+
+def test_a_working_folder_that_was_replaced_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each release's deployment does that. A reload ended the server."""
+    folder = tmp_path / "current"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert working_folder({"PWD": "/elsewhere"}) == folder
+    folder.rename(tmp_path / "old")
+    (tmp_path / "old").rmdir()
+    assert working_folder({"PWD": str(folder)}) == folder
+    assert working_folder({}) == Path("/")
+    assert load_config(None, environ={"PWD": str(folder)}, providers={}).state_dir
 
 
 def test_a_configuration_can_be_data_already() -> None:

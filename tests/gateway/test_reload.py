@@ -86,6 +86,22 @@ async def test_a_file_that_was_emptied_leaves_the_users_as_they_are(start: Start
     assert not aimux.app.config.users
 
 
+async def test_a_reload_that_fails_as_nobody_expects_ends_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGHUP ended the server then, and every stream with it."""
+    aimux = await start()
+
+    def load() -> Any:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(aimux.app, "load", load)
+        assert not await aimux.app.reload()
+    assert "the configuration could not be taken again" in aimux.log
+    assert await aimux.app.reload()
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_a_file_that_is_gone_is_not_replaced_by_what_else_is_found(tmp_path: Path, other: bool) -> None:
     environ = {"HOME": str(tmp_path)}
