@@ -130,8 +130,8 @@ def main() -> None:
     try:
         code = cli.main(prog_name="aimux", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, click.UsageError):
-            error.message = _config_hint(error) or error.message
+        if isinstance(error, click.UsageError) and (hint := _config_hint(error)):
+            error = click.UsageError(hint, error.ctx)
         error.show() if isinstance(error, ConfigRefused) else fail(error)
         sys.exit(error.exit_code)
     except click.Abort as abort:
