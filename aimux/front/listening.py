@@ -81,6 +81,8 @@ def _unix_socket(path: Path) -> socket.socket:
                     path.unlink()
                 else:
                     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        elif os.path.lexists(path):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
         sock.bind(str(path))
         path.chmod(0o660)
         sock.setblocking(False)
@@ -110,6 +112,8 @@ def _why(error: OSError) -> str:
             return "no permission; use a port above 1023, a folder you own, or give the service CAP_NET_BIND_SERVICE"
         case errno.EADDRNOTAVAIL:
             return "this machine has no such address; `:PORT` means every one that it has"
+        case errno.ENOTSOCK:
+            return "something else lies there, which is no socket; remove it, or choose another `listen`"
         case errno.ENOENT:
             return "there is no such folder; make it, or choose another `listen`"
         case _:

@@ -127,6 +127,7 @@ def test_a_port_that_is_taken_is_told_with_what_helps(aimux_process: Aimux, argu
     [
         ("192.0.2.1:8080", "this machine has no such address; `:PORT` means every one"),
         ("unix:/no/such/socket", "there is no such folder; make it"),
+        (f"unix:{__file__}", "something else lies there, which is no socket; remove it"),
     ],
 )
 def test_an_address_that_cannot_be_is_told_with_what_helps(aimux_process: Aimux, listen: str, says: str) -> None:
