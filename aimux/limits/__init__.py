@@ -2,10 +2,10 @@
 
 from aimux.limits.configured import policy
 from aimux.limits.counters import Terms
+from aimux.limits.fair_share import FairShare
 from aimux.limits.leases import Limits, Refusal, Standing
 from aimux.limits.rules import ANYBODY, Policy, Who
 from aimux.limits.settlement import FairMeter, Settlement
-from aimux.limits.sharing import FairShare
 from aimux.limits.sums import Lease
 
 __all__ = [

@@ -10,8 +10,8 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from aimux.limits.fair_share import News
 from aimux.limits.history import costs_of_hours
-from aimux.limits.sharing import News
 from aimux.metering.calendar import HOUR
 from aimux.metering.windows import SAMPLE_EVERY
 from aimux.storage import MOST_TOLD, StorageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Account
     from aimux.accounts.quota import Quota
-    from aimux.limits.sharing import FairShare
+    from aimux.limits.fair_share import FairShare
     from aimux.storage import Database
 
     Place = tuple[str, str, str]

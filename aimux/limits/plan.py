@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aimux.accounts.account import Account
 from aimux.accounts.conversations import Conversations, Stay
 from aimux.accounts.selection import Selection, Slot, choose
-from aimux.limits.sharing import FairShare
+from aimux.limits.fair_share import FairShare
 from aimux.plugin.types import LimitWindow
 
 if TYPE_CHECKING:

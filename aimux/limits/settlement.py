@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aimux.accounts.quota import Quota
+    from aimux.limits.fair_share import FairShare
     from aimux.limits.leases import Limits
-    from aimux.limits.sharing import FairShare
     from aimux.limits.sums import Counter
     from aimux.metering.record import RequestRecord
     from aimux.plugin.usage import Usage

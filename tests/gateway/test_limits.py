@@ -16,10 +16,10 @@ from multidict import CIMultiDict
 from aimux.gateway.epoch import Admitted
 from aimux.gateway.limiting import Limiting, refused
 from aimux.limits import Limits, Policy, Who
+from aimux.limits.fair_share import FairShare
 from aimux.limits.history import History, Use
 from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import EVERYBODY, Owner, Rule
-from aimux.limits.sharing import FairShare
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
 from aimux.plugin import RequestHead
