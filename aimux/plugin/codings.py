@@ -110,14 +110,7 @@ class _Brotli:
             raise DecodeError(str(error)) from error
 
 
-def _inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
-    decoder = _Zlib(coding)
-    for piece in pieces:
-        yield from decoder.pieces(piece)
-
-
-def _unbrotlied(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    decoder = _brotli()
+def _through(decoder: _Pieces, pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield from decoder.pieces(piece)
 
@@ -234,15 +227,7 @@ def unpacked(data: bytes, coding: str, most: int = MAX_DECODED) -> Iterator[byte
     """
     pieces = iter([data])
     for one in _undone(coding):
-        match one:
-            case "gzip" | "x-gzip" | "deflate":
-                pieces = _inflated(pieces, "deflate" if one == "deflate" else "gzip")
-            case "zstd":
-                pieces = _unzstd(pieces)
-            case "br":
-                pieces = _unbrotlied(pieces)
-            case other:
-                raise DecodeError(f"unknown content-encoding {other!r}")
+        pieces = _unzstd(pieces) if one == "zstd" else _through(_pieces(one), pieces)
     room = most
     for piece in pieces:
         room -= len(piece)

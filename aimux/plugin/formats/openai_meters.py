@@ -131,8 +131,13 @@ class ResponsesStream(SSEMeter):
                     "tools": [{"type": "image_generation", "model": painter and painter[1].decode()}],
                 },
             )
-            one = _RESPONSE_ID.search(start)
-            self.stored = (one[1].decode(),) if one and not _UNSTORED.search(end + start) else ()
+            self.stored = _kept(start, end)
+
+
+def _kept(start: bytes, end: bytes) -> tuple[str, ...]:
+    """As `stored_response`, of one that is not parsed."""
+    one = _RESPONSE_ID.search(start)
+    return (one[1].decode(),) if one and not _UNSTORED.search(end + start) else ()
 
 
 class ChatStream(SSEMeter):
@@ -202,8 +207,7 @@ class OpenAIAnswer(JSONMeter):
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
         super().read_overlong(start, end)
-        one = _RESPONSE_ID.search(start)
-        self.stored = (one[1].decode(),) if one and not _UNSTORED.search(end + start) else ()
+        self.stored = _kept(start, end)
 
 
 class BackgroundStream(ResponsesStream):
