@@ -10,6 +10,7 @@ from aimux.cli.asking import ask, fits, print_json, print_table
 from aimux.cli.narrowing import narrowing
 from aimux.cli.options import config_option
 from aimux.cli.words import say, visible
+from aimux.metering.usage import BY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from aimux.cli.calls import Backend
 
-BY = ("user", "group", "token", "model", "account", "provider", "conversation", "class", "client", "day", "hour")
 SHOWN = 40
 """Rows in the terminal; the rest is summed up in one."""
 BAR = 24

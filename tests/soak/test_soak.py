@@ -27,6 +27,15 @@ AT_ONCE = 24
 LIMITED_TOKEN = "lia-token-0123456789abcdef"
 """Whose requests meet limits, on accounts that serve nobody else: while an account is known to be limited, whoever asks
 it in vain hears of the limit, whatever its upstream does."""
+TURN = json.dumps(
+    {
+        "type": "response.create",
+        "model": "gpt-5.5",
+        "input": [{"role": "user", "content": "Hello!"}],
+        "store": False,
+        "stream": True,
+    }
+)
 
 WHOLE = "whole"
 """200, the protocol's last event, and the end that the framing announced."""
@@ -198,18 +207,9 @@ class Client:
 
     async def talk(self) -> None:
         """Some turns on one socket."""
-        turn = json.dumps(
-            {
-                "type": "response.create",
-                "model": "gpt-5.5",
-                "input": [{"role": "user", "content": "Hello!"}],
-                "store": False,
-                "stream": True,
-            }
-        )
         async with self.socket("ok") as socket:
             for _ in range(self.rng.randint(1, 3)):
-                await socket.send(turn)
+                await socket.send(TURN)
                 kind = ""
                 while kind not in {"response.completed", "response.failed", "error"}:
                     event = await socket.recv()
@@ -218,17 +218,8 @@ class Client:
 
     async def hang_up(self) -> None:
         """Leave in the middle of a turn, without a word."""
-        turn = json.dumps(
-            {
-                "type": "response.create",
-                "model": "gpt-5.5",
-                "input": [{"role": "user", "content": "Hello!"}],
-                "store": False,
-                "stream": True,
-            }
-        )
         async with self.socket("gap:0.02") as socket:
-            await socket.send(turn)
+            await socket.send(TURN)
             await socket.recv()
             socket.transport.abort()
         self.note("hang up", "gap", "left", "left", None)
