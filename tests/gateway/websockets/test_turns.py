@@ -107,6 +107,7 @@ async def test_a_turn_whose_model_the_account_can_not_serve_is_taken_to_another(
     far.serve = serve
     aimux = await begin(accounts=("default", "other"))
     aimux.account("other").load(1)
+    aimux.app.pools["plain"].faltering.add(aimux.account("other"))  # it may serve, where nobody else can
     headers = {"x-conversation": "c"} if named else {}
     async with socket(aimux, headers=headers) as client:
         await client.send("question")
@@ -191,9 +192,12 @@ async def test_a_turn_that_meets_an_overload_is_taken_to_another_account_if_ther
     assert all(account.state(time.time()).status == "healthy" for account in aimux.app.accounts())
 
 
-async def test_where_all_are_overloaded_the_client_hears_of_it(begin: Begin, far: Far) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    ['{"busy": 1, "done": 1}', '{"lacks": "dear", "done": 1}', '{"limited": 60, "of": "dear", "done": 1}'],
+)
+async def test_where_no_account_can_serve_a_turn_the_client_hears_of_it(begin: Begin, far: Far, refusal: str) -> None:
     """It must not be sent round among them."""
-    refusal = '{"busy": 1, "done": 1}'
 
     async def serve(server: ServerConnection) -> None:
         async for message in server:
@@ -211,7 +215,7 @@ async def test_where_all_are_overloaded_the_client_hears_of_it(begin: Begin, far
         assert await client.recv() == refusal
         await client.send("later")
         assert await client.recv() == DONE
-        assert len(aimux.app.pools["plain"].faltering) == 1
+        assert len(aimux.app.pools["plain"].faltering) == (1 if "busy" in refusal else 0)
 
 
 async def test_a_limit_is_told_to_the_client_where_no_other_account_can_serve(begin: Begin, far: Far) -> None:
