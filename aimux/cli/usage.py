@@ -61,12 +61,16 @@ def usage_command(
         if unread := found["unread"]:
             which = "1 batch, film or the like was" if unread == 1 else f"{unread:,} batches, films and the like were"
             say(f"{which} begun, and nobody has read yet what it took: that is not counted.", err=True)
-        if not found["items"]:
+        if not any(found["total"].values()):
             say("There was no such request in that time.")
             if query["since"] == query.get("until"):
                 say(f"It ends where {query['until']} begins: name the day after it to have that day.", err=True)
             return
         _print(by, found, None if everything else SHOWN)
+        others = found["total"]["requests"] - sum(item["requests"] for item in found["items"])
+        if by == "conversation" and others > 0:
+            which = "1 request belongs" if others == 1 else f"{others:,} requests belong"
+            say(f"{which} to none: not every client names one, and past `ledger.keep_requests` none is known.", err=True)
         if unpriced := found["total"]["unpriced_requests"]:
             which = "1 request has" if unpriced == 1 else f"{unpriced:,} requests have"
             say(f"{which} no price: see `aimux prices`.", err=True)

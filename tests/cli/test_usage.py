@@ -28,7 +28,7 @@ def aimux(tmp_path: Path) -> Iterator[Commands]:
     """No server; a ledger with requests of ann's and bob's."""
     with running(tmp_path, serve=False, prices=PRICES) as live:
         records = [record(NOON - number * 3600, usage={"input_tokens": 2_000_000}) for number in range(3)]
-        records += [record(user="bob"), record(user="[red]eve", usage={"model": "no-such-model"})]
+        records += [record(user="bob"), record(user="[red]eve", usage={"model": "no-such-model"}, conversation="")]
 
         async def fill() -> None:
             config = load_config(live.config, environ={}, providers=PLUGINS.providers)
@@ -54,6 +54,16 @@ def test_sums_stand_in_a_table_by_cost(aimux: Commands) -> None:
 def test_what_has_no_price_is_said(aimux: Commands) -> None:
     assert "1 request has no price: see `aimux prices`" in aimux("usage", *SPAN).stderr
     assert "no price" not in aimux("usage", *SPAN, "--user", "ann").stderr
+
+
+def test_requests_without_a_conversation_are_in_the_sum_of_conversations(aimux: Commands) -> None:
+    """So are those whose conversations went with single requests."""
+    shown = aimux("usage", *SPAN, "--by", "conversation")
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["CONVERSATION", "talk", "talk", "total"]
+    assert "1 request belongs to none" in shown.stderr
+    shown = aimux("usage", *SPAN, "--by", "conversation", "--user", "[red]eve")
+    assert [line.split()[:2] for line in shown.stdout.splitlines()] == [["CONVERSATION", "USER"], ["total", "1"]]
+    assert "to none" not in aimux("usage", *SPAN, "--by", "conversation", "--user", "ann").stderr
 
 
 def test_questions_can_be_narrowed(aimux: Commands) -> None:
