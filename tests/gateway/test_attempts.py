@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,9 +15,23 @@ from aimux.accounts import Account
 from aimux.gateway import attempts
 from aimux.plugin import Credential, RequestHead, RequestRefused
 from aimux.plugin import Upstream as Target
+from tests.waiting import until
 
 from .answers import OK, account_of, error, head_of, script, state, status_of
-from .conftest import SECRET, Plain, Start, Upstream, request
+from .conftest import SECRET, Aimux, Plain, Start, Upstream, request
+
+
+@pytest.fixture
+async def start(start: Start) -> AsyncIterator[Start]:
+    """At the end nothing is under way any more, on whatever account: each attempt has ended."""
+    started: list[Aimux] = []
+
+    async def run(**settings: Any) -> Aimux:
+        started.append(await start(**settings))
+        return started[-1]
+
+    yield run
+    await until(lambda: not any(account.in_flight for aimux in started for account in aimux.app.accounts()))
 
 
 async def test_a_limited_account_is_left_for_the_next(start: Start, upstream: Upstream) -> None:
@@ -124,6 +140,31 @@ async def test_a_login_that_was_replaced_is_not_parked_for_the_old_one(start: St
     upstream.script = run
     assert status_of(await aimux.send(request())) == 200
     assert state(aimux, "default") == "healthy"
+
+
+async def test_what_a_renewal_answers_is_none_of_the_attempts(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one would be spent on an account that is then parked, and not on one that serves."""
+    monkeypatch.setattr(attempts, "PAUSE", (0.0, 0.0))
+    aimux = await start(accounts=("default", "two", "three"))
+    names = {"two": 1, "three": 2}
+    for name, load in names.items():
+        aimux.account(name).load(load)
+    asked: list[str] = []
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await upstream.read(reader):
+            asked.append(account_of(sent))
+            if asked[-1] == "two":
+                aimux.account("two").publish(Credential("api_key", f"{SECRET}-again"), time.time())
+            writer.write({"default": error(503), "two": error(401), "again": REVOKED}.get(asked[-1], OK))
+
+    upstream.script = run
+    assert status_of(await aimux.send(request(body=b"{}"))) == 200
+    assert asked == ["default", "two", "again", "three"]
+    for name, load in names.items():
+        aimux.account(name).load(-load)
 
 
 async def test_a_refusal_that_a_renewal_has_answered_is_not_what_a_client_hears(
@@ -346,6 +387,7 @@ async def test_what_is_free_has_limits_of_its_own(start: Start, upstream: Upstre
     assert status_of(await aimux.send(request("/plain/v1/files", method="GET", body=b""))) == 200
     assert asked == ["default", "two"]
     assert state(aimux, "default") == "healthy"
+    aimux.account("two").load(-1)
 
 
 async def test_its_refusal_is_what_the_client_hears_of_the_only_account(start: Start, upstream: Upstream) -> None:
@@ -367,6 +409,7 @@ async def test_what_an_account_cannot_read_goes_to_the_one_that_made_it(start: S
     assert sorted(asked[:2]) == ["default", "two"]
     assert asked[2:] == ["three", "three"]
     assert state(aimux, "default") == "healthy"
+    aimux.account("three").load(-1)
 
 
 async def test_that_it_is_limited_is_what_a_client_hears_then(start: Start, upstream: Upstream) -> None:
@@ -375,6 +418,7 @@ async def test_that_it_is_limited_is_what_a_client_hears_then(start: Start, upst
     aimux.account("two").load(1)
     for _ in range(2):
         assert status_of(await aimux.send(request(body=b"{}"))) == 429
+    aimux.account("two").load(-1)
 
 
 async def test_nobody_can_read_it(start: Start, upstream: Upstream) -> None:
