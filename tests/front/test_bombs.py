@@ -21,19 +21,20 @@ from .conftest import Aimux
 MEBIBYTE = bytes(1 << 20)
 
 
-def _packed(compress: Callable[[bytes], bytes], finish: Callable[[], bytes], mebibytes: int) -> bytes:
-    return b"".join([*(compress(MEBIBYTE) for _ in range(mebibytes)), finish()])
-
-
 def _deflated(wbits: int) -> bytes:
+    """A block that depends on none before it is the same each time: one is packed, and not 200. The checksum is of what
+    was packed; nobody gets that far."""
     packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
-    return _packed(packer.compress, packer.flush, 200)
+    first, block = (packer.compress(MEBIBYTE) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return first + block * 199 + packer.flush()
 
 
 @cache
 def _brotli() -> bytes:
+    """A gigabyte. Each piece but the first says that the one before goes on."""
     packer = brotli.Compressor(quality=9, lgwin=24)
-    return _packed(packer.process, packer.finish, 1024)
+    first, piece = (packer.process(MEBIBYTE * 16) + packer.flush() for _ in range(2))
+    return b"".join([first, *[piece] * 63, packer.finish()])
 
 
 def _zstd() -> bytes:
