@@ -28,7 +28,7 @@ from tests.tools import child_environ
 
 IMPORTED = ("aimux.app.process", "aimux.cli.banner", "aimux.cli.serve", "aimux.storage.sqlite")
 """What `aimux serve` imports when it starts. One that is not here costs its time, and no more."""
-OURS = {"HOME", "TERM", "COLUMNS"}
+OURS = {"HOME", "TERM", "COLUMNS", "OPENAI_API_KEY"}
 """Variables that aimux and its libraries look up when they need them."""
 MESSAGE = 1 << 16
 """Bytes of a request, at most."""
@@ -85,6 +85,30 @@ class Forked:
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, sig)
+
+
+class Plain:
+    """As `subprocess.Popen` for text, with a pipe for its stdout, and errors where this process has its own."""
+
+    def __init__(self, arguments: Sequence[str], *, cwd: Path, environ: Mapping[str, str]) -> None:
+        (stdout, theirs), (told, telling) = os.pipe(), os.pipe()
+        try:
+            _ask(arguments, cwd, environ, [theirs, 2, telling])
+        finally:
+            os.close(theirs)
+            os.close(telling)
+        self.stdout = os.fdopen(stdout)
+        self._told = os.fdopen(told)
+        self._pid = int(self._told.readline())
+
+    def terminate(self) -> None:
+        """If it has not ended by itself: then its number may be another's."""
+        if not select.select([self._told], [], [], 0)[0]:
+            os.kill(self._pid, signal.SIGTERM)
+
+    def wait(self) -> int:
+        with self.stdout, self._told:
+            return int(self._told.read())
 
 
 def on_terminal(terminal: int, arguments: Sequence[str], *, cwd: Path, environ: Mapping[str, str]) -> Callable[[], int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import forks
 from tests.tools import child_environ
 
 PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello!"}]}
@@ -35,18 +36,25 @@ def serving(config: Mapping[str, object], folder: Path) -> Iterator[str]:
 @contextmanager
 def serving_file(file: Path, folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[str]:
     """The same for a file. The gateway must end with 0 on SIGTERM."""
-    command = [sys.executable, "-m", "aimux.cli.main", "serve", "--config", str(file)]
+    arguments = ["serve", "--config", str(file)]
     environ = child_environ(folder, **{"AIMUX_LOG_FORMAT": "text", **(environ or {})})
-    with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            found = re.search(r"listens on (\S+)", process.stdout.readline())
-            assert found
-            yield found[1]
-        finally:
-            process.terminate()
-            process.communicate()
-    assert process.returncode == 0
+    process: forks.Plain | subprocess.Popen[str]
+    if forks.fits(environ):
+        process = forks.Plain(arguments, cwd=folder, environ=environ)
+    else:
+        command = [sys.executable, "-m", "aimux.cli.main", *arguments]
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        found = re.search(r"listens on (\S+)", process.stdout.readline())
+        assert found
+        yield found[1]
+    finally:
+        process.terminate()
+        process.stdout.read()
+        code = process.wait()
+        process.stdout.close()
+    assert code == 0
 
 
 @contextmanager

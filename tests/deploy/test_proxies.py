@@ -114,9 +114,10 @@ async def stack(
             "providers": provider_settings(upstream.url),
             **config,
         }
-        port = free_port()
-        with serving(settings, folder) as address, running(proxy(address.removeprefix("http://"), port, folder), port):
-            yield upstream, f"https://localhost:{port}", ssl.create_default_context(cadata=issued.pem.decode())
+        with serving(settings, folder) as address:
+            port = free_port()  # once aimux has its own: it might be given the same
+            with running(proxy(address.removeprefix("http://"), port, folder), port):
+                yield upstream, f"https://localhost:{port}", ssl.create_default_context(cadata=issued.pem.decode())
 
 
 HEADERS = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
