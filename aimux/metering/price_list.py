@@ -6,7 +6,9 @@ process of its own (`python -m aimux.metering.price_list`), once for each model 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import sys
 from datetime import UTC, datetime, time
 from decimal import Decimal
@@ -36,6 +38,9 @@ APART = {
 """Tiers of parts of a usage (`Usage.beside`), and the prices in which they differ from the rest."""
 TIERS = ("service_tier", "speed")
 """What of a request makes its tier."""
+MOST_MEMORY = 1 << 29
+"""Bytes of this process where a list is fetched, which takes a third. A body without an end would have all that the
+service may use, and end it."""
 PER = {"server_tools": Decimal(10) ** 9, "minutes": Decimal(10) ** 12 / 3600}
 """Dollars for a thousand requests, or an hour, in picodollars for one, or a second; the other prices are for a million
 tokens or characters."""
@@ -63,7 +68,7 @@ def fetch(url: str = "") -> None:
     try:
         snapshot = updater.fetch()
     except Exception as error:  # its HTTP client's, or those of checking the list
-        reason = str(error).partition("\n")[0]
+        reason = "it is too large" if isinstance(error, MemoryError) else str(error).partition("\n")[0]
         raise OSError(f"the list of prices can't be fetched from {updater.url}: {reason}") from error
     set_custom_snapshot(snapshot)
 
@@ -147,6 +152,8 @@ def main() -> None:
     asked = json.load(sys.stdin)
     name = source()
     if asked["fetch"] is not None:
+        with contextlib.suppress(OSError, ValueError):  # a lower one holds already, or the system knows none
+            resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
         try:
             fetch(asked["fetch"])
         except OSError as error:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import sys
+from asyncio.subprocess import PIPE
 from datetime import UTC
 from typing import Any
 
@@ -22,6 +26,7 @@ from aimux.metering.tariff import Tariff
 from aimux.plugin.usage import Usage
 from aimux.storage import Database, StorageError
 from aimux.storage.schema import ledger as schema
+from tests.tools import child_environ
 from tests.waiting import until
 
 from .conftest import Make
@@ -267,3 +272,26 @@ async def test_a_look_at_the_packaged_list_writes_over_nothing(
     assert cost(one, input_tokens=1) == 7
     assert book.sources == {("claude", "m"): "of an update"}
     await book.close()
+
+
+SMALLER = "from aimux.metering import price_list; price_list.MOST_MEMORY = 256 << 20; price_list.main()"
+
+
+async def test_a_list_without_an_end_does_not_take_the_machines_memory() -> None:
+    """The service would be ended with the process that reads it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b" " * 1_000_000)
+                await writer.drain()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", SMALLER), stdin=PIPE, stdout=PIPE, stderr=PIPE, env=child_environ()
+        )
+        _, problem = await process.communicate(json.dumps({"fetch": url, "wanted": []}).encode())
+    assert problem.decode() == f"the list of prices can't be fetched from {url}: it is too large\n"
