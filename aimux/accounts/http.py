@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -44,7 +43,7 @@ class ControlHttp:
             await asyncio.to_thread(import_module, "aimux.relay.session")
         import aiohttp
 
-        from aimux.relay.session import open_session
+        from aimux.relay.session import open_session, what_failed
 
         if self._session is None:
             self._session = open_session()
@@ -74,35 +73,9 @@ class ControlHttp:
                         raise HttpUnavailable(f"{target.host} answered with more than {MAX_BODY} bytes")
                 return HttpAnswer(answer.status, answer.headers, bytes(body))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise HttpUnavailable(f"{target.host or 'a URL without a host'} {_what(error, timeout)}") from None
+            raise HttpUnavailable(f"{target.host or 'a URL without a host'} {what_failed(error, timeout)}") from None
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def _what(error: Exception, timeout: float) -> str:
-    import aiohttp
-
-    match error:
-        case TimeoutError():
-            return f"did not answer within {timeout:g} s"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"has a certificate that can't be trusted ({error.certificate_error})"
-        case aiohttp.ClientConnectorDNSError():
-            return "can't be found (DNS)"
-        case aiohttp.ClientProxyConnectionError():
-            return "can't be reached through the proxy"
-        case aiohttp.ClientHttpProxyError():
-            return f"can't be reached: the proxy answered {error.status}"
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return "can't be spoken to over TLS"
-        case aiohttp.ClientConnectorError() | aiohttp.ClientOSError():
-            return f"can't be reached ({error.strerror or 'no connection'})"
-        case aiohttp.ClientResponseError():
-            return "gave an answer that is not valid HTTP"
-        case aiohttp.InvalidURL():
-            return "is in a URL that is not valid"
-        case _:
-            return f"broke the connection off ({type(error).__name__})"

@@ -152,7 +152,7 @@ class Teller:
             await asyncio.to_thread(import_module, "aimux.relay.session")
         import aiohttp
 
-        from aimux.relay.session import open_session
+        from aimux.relay.session import open_session, what_failed
 
         if self._session is None:
             self._session = open_session()
@@ -165,9 +165,9 @@ class Teller:
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, timeout=timeout, **way
             ) as answer:
-                if answer.status < 300:
+                if answer.status // 100 == 2:
                     return "", False
-                if answer.status < 400:
+                if answer.status // 100 == 3:
                     return f"it redirects (status {answer.status}), which is not followed: give the last address", False
                 # Too many requests, or a receiver's own fault, passes; a fault in what we send does not.
                 passes = answer.status in {408, 425, 429} or answer.status >= 500
@@ -175,7 +175,7 @@ class Teller:
         except UnusableProxy as error:
             return str(error), False
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return type(error).__name__, True
+            return f"it {what_failed(error, SECONDS)}", True
 
     # --- mail and chats ----------------------------------------------------------------------------------------------
 

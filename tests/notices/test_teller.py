@@ -92,7 +92,12 @@ async def test_beyond_as_many_as_may_wait_one_is_shown_and_not_sent(
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(404, "it answers with status 404"), (302, "it redirects (status 302), which is not followed")]
+    ("status", "told"),
+    [
+        (404, "it answers with status 404"),
+        (302, "it redirects (status 302), which is not followed"),
+        (101, "it answers with status 101"),
+    ],
 )
 async def test_the_log_says_which_receiver_refuses_and_how(
     receiver: Receiver, make: Callable[..., Teller], caplog: pytest.LogCaptureFixture, status: int, told: str
@@ -101,6 +106,14 @@ async def test_the_log_says_which_receiver_refuses_and_how(
     make(receiver.url).tell(notice())
     where = receiver.url.removeprefix("http://").removesuffix("/hook")
     await until(lambda: f"a notice could not be sent to {where}: {told}" in caplog.text, 5)
+
+
+async def test_the_log_says_why_a_receiver_is_not_reached(
+    make: Callable[..., Teller], unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(f"http://127.0.0.1:{unused_tcp_port}/secret").tell(notice())
+    await until(lambda: f"a notice waits for 127.0.0.1:{unused_tcp_port}: it can't be reached (" in caplog.text, 5)
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize(
