@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 _DROP = frozenset({"x-api-key", "openai-organization", "openai-project", "chatgpt-account-id"})
 _MODEL = re.compile(rb'"model"\s*:\s*"([A-Za-z0-9._:/-]{1,128})"')
 _OWNERS = frozenset({"me", "organization", "organizations", "dashboard", "usage"})
-_BASES = ("/v1/", "/codex/", "/backend-api/codex/")
+_CODEX = re.compile(
+    r"/(?:backend-api/)?codex(?:/v1)*(/(?:responses(?:/compact)?|models|alpha/search|memories/trace_summarize)(?:\?.*)?)"
+)
+"""What Codex asks for below the path of its backend: whatever else lies there is looked at as it is."""
 _CLIENT_VERSION = "0.171.0"
 """The models endpoint of the Codex backend asks for one."""
 
@@ -244,12 +247,13 @@ class ChatGPT(Provider):
 
 
 def _below_version(target: str) -> str:
-    """The target without `/v1`: SDK bases come with it, without it, twice, or with a slash too many. So they do with
-    the Codex backend's own path, which other gateways have and pi adds by itself."""
+    """The target without `/v1`: SDK bases come with it, without it, twice, or with a slash too many. Those for Codex
+    also with its backend's own path, which other gateways have and pi adds by itself."""
     target = "/" + target.lstrip("/")
-    while base := next(filter(target.startswith, _BASES), ""):
-        target = target[len(base) - 1 :]
-    return target
+    while target.startswith("/v1/"):
+        target = target[3:]
+    codex = _CODEX.fullmatch(target)
+    return codex[1] if codex is not None else target
 
 
 def _segments(below: str) -> list[str]:

@@ -64,7 +64,17 @@ def test_any_other_base_url_stays() -> None:
     assert ChatGPT.Settings(base_url="https://proxy.example/v1").base_url == "https://proxy.example/v1"
 
 
-@pytest.mark.parametrize("base", ["", "/v1", "/codex", "/backend-api/codex"])
+@pytest.mark.parametrize(
+    "below",
+    ["/evals/eval_1/runs", "/files", "/responses/../evals/eval_1/runs", "/models/..%2ffiles", "/me", "/responses/"],
+)
+@pytest.mark.parametrize("base", ["/codex", "/backend-api/codex", "/v1/codex"])
+def test_what_codex_does_not_ask_for_stays_where_it_is(chatgpt: ChatGPT, base: str, below: str) -> None:
+    """Whose it is, is told by the path that the client sent."""
+    assert chatgpt.prepare(request(base + below), KEY).target == "/v1" + base.removeprefix("/v1") + below
+
+
+@pytest.mark.parametrize("base", ["", "/v1", "/codex", "/backend-api/codex", "/backend-api/codex/v1"])
 def test_a_socket_and_the_list_of_models_are_where_clients_look_for_them(chatgpt: ChatGPT, base: str) -> None:
     assert chatgpt.websocket(request(f"{base}/responses"))
     assert not chatgpt.websocket(request(f"{base}/responses/compact"))
@@ -109,7 +119,7 @@ def test_chat_completions_with_a_login_is_a_clear_400_in_openais_shape(chatgpt: 
 
 @pytest.mark.parametrize(
     "target",
-    ["/api/codex/usage", "/backend-api/wham/usage", "/wham/usage", "/v1/%61pi/x", "/codex/backend-api/wham/usage"],
+    ["/api/codex/usage", "/backend-api/wham/usage", "/wham/usage", "/v1/%61pi/x"],
 )
 def test_nobody_reaches_the_account_behind_a_login(chatgpt: ChatGPT, target: str) -> None:
     with pytest.raises(RequestRefused) as caught:
