@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aimux.gateway.deferred_usage import claim, due, is_open
 from aimux.gateway.epoch import NO_BODY
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.stored import EVERYBODYS
+from aimux.plugin.stored import EVERYBODYS, LONGEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 EACH = 2_000
 """Ids remembered for one user; the oldest is dropped first. They take about 400 bytes each."""
 MOST = 50_000
-LONGEST = 128
-"""Characters of an id."""
 
 Key = tuple[str, str]
 """A provider instance, and an id there."""
@@ -103,7 +101,7 @@ class Deposits:
         """Note that this account has them. An owner, once known, stays. `lasts` None: that is written down already;
         False: it is short-lived, like a response. `due` None: the due stays as well."""
         for one in ids:
-            if not 0 < len(one) <= LONGEST:
+            if not 0 < len(one) <= LONGEST_ID:
                 continue
             key, of_all = (instance, one), owner
             known = self._places.pop(key, None)

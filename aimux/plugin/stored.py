@@ -21,9 +21,11 @@ EVERYBODYS = "*"
 """In place of an id: a request names all that is stored with the account, whoever has stored it."""
 LARGEST_PAGE = 100
 """Items that every vendor's lists give at once: all pages but the first ask for this many."""
-_ID = re.compile(r"[a-z]{2,16}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_-]{4,120}")
+LONGEST_ID = 512
+"""Characters: another gateway writes where a response lies into its id, in base64."""
+_ID = re.compile(rf"(?=.{{0,{LONGEST_ID}}}\Z)[a-z]{{2,16}}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_+=-]{{4,}}")
 _ESCAPED = re.compile(rb"\\u00(2d|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])", re.IGNORECASE)
-_TEXT = re.compile(rb'"([!#-\[\]-~]{1,128})"')
+_TEXT = re.compile(rb'"([!#-\[\]-~]{1,%d})"' % LONGEST_ID)
 _decoder = json.JSONDecoder()
 _CURSORS = ("after", "after_id", "before", "before_id", "page")
 
@@ -67,7 +69,7 @@ def ids_of(value: Any) -> list[str]:
     """What may be ids in a member's value."""
     named = value if isinstance(value, list) else [value]
     ids = [one.get("id") if isinstance(one, dict) else one for one in named]
-    return [one for one in ids if isinstance(one, str) and 0 < len(one) <= 128]
+    return [one for one in ids if isinstance(one, str) and 0 < len(one) <= LONGEST_ID]
 
 
 def values_in_body(body: Body, wanted: re.Pattern[bytes]) -> list[tuple[str, Any]]:

@@ -46,7 +46,7 @@ def test_whose_something_is_stays_as_it_was_first_told() -> None:
 
 def test_nothing_is_found_with_another_provider_and_nothing_long_is_kept() -> None:
     deposits = Deposits()
-    deposits.keep("plain", "default", ["file-1", "f" * 129, ""], "ann")
+    deposits.keep("plain", "default", ["file-1", "f" * 513, ""], "ann")
     assert deposits.find("other", ["file-1"]) is None
     assert len(deposits) == 1
 

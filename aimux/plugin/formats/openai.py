@@ -22,7 +22,7 @@ from aimux.plugin.meters import Meter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
 from aimux.plugin.reading import media_type, named_model, plain_path
 from aimux.plugin.sse_meter import SSEMeter
-from aimux.plugin.stored import EVERYBODYS, Lists, ids_in_path, ids_of, is_id, members, values_in_body
+from aimux.plugin.stored import EVERYBODYS, LONGEST_ID, Lists, ids_in_path, ids_of, is_id, members, values_in_body
 from aimux.plugin.stored import lists as stored_lists
 from aimux.plugin.types import RELAY, Action, RequestHead, Verdict
 from aimux.plugin.unnamed_answers import UnnamedAnswer
@@ -99,7 +99,8 @@ _REFERENCES = members(
     "comparison_response_id",
 )
 _ITEM = re.compile(
-    rb'"item_reference"\s*,\s*"id"\s*:\s*"([^"\\]{1,128})"|"id"\s*:\s*"([^"\\]{1,128})"\s*,\s*"type"\s*:\s*"item_reference"'
+    rb'"item_reference"\s*,\s*"id"\s*:\s*"([^"\\]{1,%d})"|"id"\s*:\s*"([^"\\]{1,%d})"\s*,\s*"type"\s*:\s*"item_reference"'
+    % (LONGEST_ID, LONGEST_ID)
 )
 _RUNS = re.compile(r"(?:/v1)*/evals/[^/]+/runs", re.IGNORECASE)
 _OF_EVERYBODY = ("responses", "stored_completions")

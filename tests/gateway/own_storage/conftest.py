@@ -21,6 +21,8 @@ PAGE = 2
 class Vendor:
     """Keeps files by account; lists them by pages of PAGE, whatever was asked for."""
 
+    prefix = "file-"
+
     def __init__(self, upstream: Upstream) -> None:
         self.files: dict[str, str] = {}
         self.makers: dict[str, str] = {}
@@ -49,7 +51,7 @@ class Vendor:
                 del self.files[named]
             return answer({"id": named})
         if method == b"POST":
-            named = f"file-{len(self.files) + 1000}"
+            named = f"{self.prefix}{len(self.files) + 1000}"
             self.files[named] = account
             return answer({"id": named})
         ids = [one for one, place in self.files.items() if place == account]

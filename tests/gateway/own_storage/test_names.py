@@ -31,6 +31,20 @@ async def test_what_another_user_has_stored_is_not_found(start: Start, vendor: V
     assert (await ask(aimux, f"files/{named}"))[0] == 200
 
 
+async def test_a_name_may_be_long(start: Start, vendor: Vendor) -> None:
+    """Another gateway in an account's place has such ones, in base64."""
+    vendor.prefix = "file_" + "aGVs+bG8=" * 50
+    aimux = await start(users=USERS)
+    named = await upload(aimux)
+    del vendor.asked[:]
+    for target in (named, named.replace("=", "%3D").replace("+", "%2B")):
+        assert (await ask(aimux, f"files/{target}", BOB))[0] == 404
+    body = json.dumps({"file": named}).encode()
+    assert (await ask(aimux, "chat", BOB, method="POST", body=body))[0] == 404
+    assert not vendor.asked
+    assert (await ask(aimux, "chat", method="POST", body=body))[0] == 200
+
+
 async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None:
     aimux = await start(users=USERS)
     named = await upload(aimux)
