@@ -23,7 +23,10 @@ LARGEST_PAGE = 100
 """Items that every vendor's lists give at once: all pages but the first ask for this many."""
 LONGEST_ID = 512
 """Characters: another gateway writes where a response lies into its id, in base64."""
-_ID = re.compile(rf"(?=.{{0,{LONGEST_ID}}}\Z)[a-z]{{2,16}}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_+=-]{{4,}}")
+_ID = re.compile(
+    rf"(?=.{{0,{LONGEST_ID}}}\Z)[a-z]{{2,16}}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_+=-]{{4,}}"
+    "|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+)
 _ESCAPED = re.compile(rb"\\u00(2d|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])", re.IGNORECASE)
 _TEXT = re.compile(rb'"([!#-\[\]-~]{1,%d})"' % LONGEST_ID)
 _decoder = json.JSONDecoder()
@@ -47,7 +50,8 @@ def ids_in_path(path: str) -> tuple[str, ...]:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text looks like the id of something stored: a word, followed by what nobody can guess."""
+    """Whether a text looks like the id of something stored: a word, followed by what nobody can guess; or a UUID, as
+    Mistral's and xAI's are."""
     return _ID.fullmatch(text) is not None
 
 

@@ -193,6 +193,21 @@ def test_of_an_answer_with_too_many_values_the_ends_are_read(meter: type[Meter],
     assert one.stored == (("resp_1",) if "resp_1" in answer else ())
 
 
+@pytest.mark.parametrize("name", ["ad5663da-63e6-86c6-e0be-ff15effa8357", "resp_" + "aGVs+bG8=" * 40])
+def test_a_response_with_another_kind_of_id_is_kept_as_well(name: str) -> None:
+    """xAI's are UUIDs, those of another gateway long."""
+    response = {"id": name, "object": "response", "status": "completed", "output": [], "usage": {}}
+    whole = openai_meters.OpenAIAnswer()
+    whole.feed(json.dumps(response).encode())
+    whole.end()
+    stream = openai_meters.ResponsesStream()
+    event = json.dumps({"type": "response.completed", "response": response})
+    stream.feed(f"event: response.completed\ndata: {event}\n\n".encode())
+    overlong = openai_meters.ResponsesStream()
+    overlong.read_overlong(event.encode(), b"")
+    assert whole.stored == stream.stored == overlong.stored == (name,)
+
+
 def test_few_of_many_places_are_looked_at_for_an_object() -> None:
     """Each is read to the text's end."""
     assert object_behind(b"usage", b'"usage":{"a":1},' + b'"usage":{' * 7) == {"a": 1}

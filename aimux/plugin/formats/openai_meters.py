@@ -29,7 +29,9 @@ BEGINNING = 1024
 """Bytes of a stream in which its first event says whether it goes on in the background."""
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
 _PAINTER = re.compile(rb'"model"\s*:\s*"(gpt-image[A-Za-z0-9._-]{0,64})"')
-_RESPONSE_ID = re.compile(rb'"id"\s*:\s*"(resp_[A-Za-z0-9_-]{1,120})"')
+_RESPONSE_ID = re.compile(
+    rb'"id"\s*:\s*"(resp_[A-Za-z0-9_+=-]{1,500}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"'
+)
 _UNSTORED = re.compile(rb'"store"\s*:\s*false')
 _TEXT = rb'": ?"([^"\\]*+(?>(?:\\.[^"\\]*+)*))'
 _DELTAS = re.compile(rb'"delta' + _TEXT)

@@ -190,4 +190,6 @@ def _of_session(one: str, session: dict[str, Any]) -> tuple[Over, ...]:
 def stored_response(response: dict[str, Any]) -> tuple[str, ...]:
     """The id of a response, unless it says that it isn't kept."""
     one = response.get("id")
-    return (one,) if response.get("store") is not False and isinstance(one, str) and one.startswith("resp") else ()
+    if response.get("store") is False or not isinstance(one, str):
+        return ()
+    return (one,) if one.startswith("resp") or (one and response.get("object") == "response") else ()

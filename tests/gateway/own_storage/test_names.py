@@ -31,9 +31,10 @@ async def test_what_another_user_has_stored_is_not_found(start: Start, vendor: V
     assert (await ask(aimux, f"files/{named}"))[0] == 200
 
 
-async def test_a_name_may_be_long(start: Start, vendor: Vendor) -> None:
-    """Another gateway in an account's place has such ones, in base64."""
-    vendor.prefix = "file_" + "aGVs+bG8=" * 50
+@pytest.mark.parametrize("prefix", ["file_" + "aGVs+bG8=" * 50, "ad5663da-63e6-86c6-e0be-ff15effa"])
+async def test_a_name_may_be_long_or_no_word(start: Start, vendor: Vendor, prefix: str) -> None:
+    """Another gateway in an account's place has such ones, in base64; Mistral's are UUIDs."""
+    vendor.prefix = prefix
     aimux = await start(users=USERS)
     named = await upload(aimux)
     del vendor.asked[:]
