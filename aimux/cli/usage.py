@@ -70,7 +70,9 @@ def usage_command(
         others = found["total"]["requests"] - sum(item["requests"] for item in found["items"])
         if by == "conversation" and others > 0:
             which = "1 request belongs" if others == 1 else f"{others:,} requests belong"
-            say(f"{which} to none: not every client names one, and past `ledger.keep_requests` none is known.", err=True)
+            say(
+                f"{which} to none: not every client names one, and past `ledger.keep_requests` none is known.", err=True
+            )
         if unpriced := found["total"]["unpriced_requests"]:
             which = "1 request has" if unpriced == 1 else f"{unpriced:,} requests have"
             say(f"{which} no price: see `aimux prices`.", err=True)
