@@ -29,46 +29,58 @@ _FRAMING: Final = frozenset({"connection", "transfer-encoding"})
 class _Shape:
     """Heads that differ only in the values of some lines."""
 
-    __slots__ = ("_alike", "_headers", "_lengths_differ", "_one", "_varying")
+    __slots__ = ("_alike", "_headers", "_lengths_differ", "_one", "_rest", "_varying")
 
     def __init__(self, first: bytes, one: ResponseHead, differing: Collection[int]) -> None:
         """`first` is the status line, `one` such a head, and `differing` says which of its lines differ."""
         # All lines of a repeated name: the order of their values matters.
         differ = {one.names[at].lower() for at in differing}
         self._lengths_differ = CONTENT_LENGTH in differ
-        self._alike = [first]
-        """All lines, empty where they differ."""
-        self._varying: list[tuple[int, istr, bytes]] = []
-        """Of each line that differs: which it is, its name and its beginning."""
+        self._alike: list[bytes] = []
+        """All header lines, empty where they differ."""
+        self._varying: list[tuple[int, istr, str, int, int]] = []
+        """Of each line that differs: which it is, its name, all from the value before to its own, how long that is, and
+        how much of it is the line's."""
         self._headers: CIMultiDict[str] = CIMultiDict()
         """Of the others."""
-        for at, (name, line) in enumerate(zip(one.names, one.lines, strict=True), 1):
+        between = first
+        for at, (name, line) in enumerate(zip(one.names, one.lines, strict=True)):
             key, _, value = line.partition(b": ")
+            between += b"\r\n"
             if name.lower() in differ:
-                self._varying.append((at, istr(name), b"%b: " % key))
+                text = between.decode("latin-1") + key.decode("latin-1") + ": "
+                self._varying.append((at, istr(name), text, len(text), len(key) + 2))
                 self._alike.append(b"")
+                between = b""
             else:
                 self._headers.add(name, value.decode("latin-1"))
                 self._alike.append(line)
+                between += line
+        self._rest = between.decode("latin-1")
         self._one = one.like([], self._headers, one.length)
 
-    def read(self, lines: list[bytes]) -> ResponseHead | None:
-        """The head with these lines; None: it is not of this kind, or needs a closer look. Raises ProtocolError."""
-        if len(lines) != len(self._alike):
-            return None
+    def read(self, block: bytes, text: str) -> ResponseHead | None:
+        """The head that `block` is, and `text` in latin-1; None: it is not of this kind, or needs a closer look. Raises
+        ProtocolError."""
         # What is alike is kept once for all, not by each head: 2 kB of an open answer.
-        kept, headers = self._alike.copy(), self._headers.copy()
-        for at, name, begin in self._varying:
-            kept[at] = line = lines[at]
-            text = line[len(begin) :].decode("latin-1")
-            if not (line.startswith(begin) and text.isprintable() and text.strip() == text):
+        kept, headers, end = self._alike.copy(), self._headers.copy(), 0
+        for at, name, between, size, begin in self._varying:
+            start = end + size
+            if text[end:start] != between:
                 return None
-            headers.add(name, text)
-        if kept != lines:
+            end = text.find("\r\n", start)
+            if end < 0:
+                end = len(text)
+            value = text[start:end]
+            if not value.isprintable() or value.strip() != value:
+                return None
+            kept[at] = block[start - begin : end]
+            headers.add(name, value)
+        if text[end:] != self._rest:
             return None
         one = self._one
         length = length_of(headers.getall(CONTENT_LENGTH)) if self._lengths_differ else one.length
-        return one.like(kept[1:], headers, length)
+        return one.like(kept, headers, length)
 
 
 class _Kind:
@@ -94,13 +106,14 @@ class Heads:
 
     def read(self, block: bytes) -> ResponseHead:
         """`block` runs up to the empty line, without the line end before it. Raises ProtocolError."""
-        lines = block.split(b"\r\n")
+        text = block.decode("latin-1")
         for at, shape in enumerate(self._shapes):
-            if (head := shape.read(lines)) is not None:
+            if (head := shape.read(block, text)) is not None:
                 if at:
                     self._shapes.insert(0, self._shapes.pop(at))
                 return head
         head = parse_response_head(block)
+        lines = block.split(b"\r\n")
         if len(block) <= _LARGEST and lines[1:] == head.lines:  # or there is other white space around values
             self._learn(lines[0], head)
         return head
