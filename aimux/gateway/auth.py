@@ -133,7 +133,8 @@ class Authentication:
         try:
             own = provider.own_credential(headers)
         except CredentialError as error:
-            mask_error(error, *(headers.get(name, "") for name in ("authorization", provider.key_header)))
+            sent = headers.get("authorization", "")
+            mask_error(error, sent, sent.partition(" ")[2].strip(), headers.get(provider.key_header, ""))
             message = f"What you sent beside `{OWN_HEADER}` can't be used with {provider.instance}: it {error}."
             raise GatewayError(ErrorKind.BAD_REQUEST, message, retry=False) from None
         # An aimux token in that place is not the vendor's, whosever it is, and must not be sent there.

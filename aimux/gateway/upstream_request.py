@@ -52,7 +52,7 @@ def _head(call: Call, body: Body, route: Route, credential: Credential, account:
     try:
         upstream = route.provider.prepare(admitted.head, credential)
     except GatewayError as error:
-        mask_error(error)
+        mask_error(error, credential.secret)
         raise
     origin = origin_of(upstream.base_url)
     replaced = {name.lower(): value for name, value in upstream.set_headers.items()} | route.extra_headers

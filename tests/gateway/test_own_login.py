@@ -9,8 +9,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from aimux.people import Group, User, groups, issuing, users
+from aimux.plugin import Credential, CredentialError, RequestHead, RequestRefused
+from aimux.plugin import Upstream as Target
+from aimux.plugin.types import Headers
 from tests.gateway.answers import json_of
-from tests.gateway.conftest import SECRET, TOKEN, Aimux, Start, Upstream, request
+from tests.gateway.conftest import SECRET, TOKEN, Aimux, Plain, Start, Upstream, request
 from tests.gateway.people import ADMIN
 from tests.gateway.websockets.conftest import Begin, Far, begin, far, socket
 
@@ -64,6 +67,7 @@ async def test_who_may_not_is_told_and_nothing_is_sent(start: Start, upstream: U
     aimux = await start(users=[{"name": "ann", "token": TOKEN}])
     answer = await aimux.send(own())
     assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"x-should-retry: false" in answer.lower()
     assert "login of your own" in json_of(answer)["plain"]
     assert upstream.requests == []
     people = aimux.app.people
@@ -91,6 +95,40 @@ async def test_an_aimux_token_is_never_sent_to_the_vendor(start: Start, upstream
         assert (await aimux.send(own(shown))).startswith(b"HTTP/1.1 200 ")
         assert shown.encode() not in upstream.requests[-1]
         assert SECRET.encode() in upstream.requests[-1]
+
+
+@pytest.mark.parametrize("told", [f"Bearer {THEIRS}", THEIRS])
+async def test_another_vendors_is_refused_and_not_repeated(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """Whatever a plugin says of it."""
+
+    def own_credential(_self: Plain, _headers: Headers) -> Credential | None:
+        raise CredentialError(f"is another vendor's: {told}")
+
+    monkeypatch.setattr(Plain, "own_credential", own_credential)
+    aimux = await start(users=USERS)
+    answer = await aimux.send(own())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"x-should-retry: false" in answer.lower()
+    assert "`x-aimux-token` can't be used with plain: it is another vendor's" in json_of(answer)["plain"]
+    assert THEIRS not in answer.decode() + aimux.log
+    assert upstream.requests == []
+
+
+async def test_what_a_plugin_refuses_of_it_is_told_without_it(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(_self: Plain, _request: RequestHead, credential: Credential) -> Target:
+        raise RequestRefused(f"That is not for {credential.secret}.")
+
+    monkeypatch.setattr(Plain, "prepare", prepare)
+    aimux = await start(users=USERS)
+    answer = await aimux.send(own())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "That is not for vendors-" in json_of(answer)["plain"]
+    assert THEIRS not in answer.decode() + aimux.log
+    assert upstream.requests == []
 
 
 async def test_bounds_hold_all_the_same(start: Start, upstream: Upstream) -> None:
