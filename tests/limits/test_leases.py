@@ -54,6 +54,7 @@ def test_nothing_is_learned_from_estimates() -> None:
         book.estimate(lease(book))
     after = lease(book)
     assert (after.tokens, after.cost) == (before.tokens, before.cost)
+    assert not book.habits.of(ALICE.user, "m").seen, "not that what was reserved is right, either"
 
 
 def test_habits_do_not_fill_the_memory() -> None:
