@@ -46,6 +46,50 @@ def test_what_the_counts_hold_is_not_counted_again() -> None:
     assert answered(MESSAGE, MESSAGE, fallback) == Usage("m", 23_000, 1_000)
 
 
+DECLINED = {
+    "type": "message",
+    "model": "claude-fable-5",
+    "input_tokens": 2,
+    "output_tokens": 578,
+    "cache_read_input_tokens": 72_769,
+    "cache_creation_input_tokens": 10_421,
+    "cache_creation": {"ephemeral_1h_input_tokens": 10_421, "ephemeral_5m_input_tokens": 0},
+}
+TOOK_OVER = {
+    "type": "fallback_message",
+    "model": "claude-opus-4-8",
+    "input_tokens": 2,
+    "output_tokens": 13_658,
+    "cache_read_input_tokens": 79_214,
+    "cache_creation_input_tokens": 0,
+}
+SERVED = Usage("claude-opus-4-8", 2, 13_658, 79_214)
+BEGUN = Usage("claude-fable-5", 2, 578, 72_769, 10_421, 10_421)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(("said", "billed"), [(578, (BEGUN,)), (1, ()), (0, ())])
+def test_a_model_that_declined_is_counted_if_it_had_begun(
+    said: int, billed: tuple[Usage, ...], *, streamed: bool
+) -> None:
+    """A usage's own counts are the last model's; a stream begins with the first's (ccusage/ccusage#1552)."""
+    declined = DECLINED | {"output_tokens": said}
+    told = TOOK_OVER | {"iterations": [declined, TOOK_OVER, ADVICE]}
+    if streamed:
+        meter: MessagesStream | MessagesAnswer = MessagesStream()
+        first = {"type": "message_start", "message": {"model": "claude-fable-5", "usage": declined}}
+        last = {"type": "message_delta", "delta": {}, "usage": told}
+        for event in (first, last, last):
+            meter.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    else:
+        meter = MessagesAnswer()
+        meter.feed(json.dumps({"model": "claude-opus-4-8", "usage": told}).encode())
+    meter.end()
+    assert meter.usage.beside == (*billed, ADVISED)
+    meter.usage.put_beside(())
+    assert meter.usage == SERVED
+
+
 @pytest.mark.parametrize("odd", [None, 7, "x", [], {}, {"type": "compaction", "input_tokens": "many", "model": 3}])
 def test_odd_iterations_count_nothing(odd: Any) -> None:
     usage = answered(odd)

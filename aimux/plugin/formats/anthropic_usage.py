@@ -8,9 +8,13 @@ from aimux.plugin.reading import count, word
 from aimux.plugin.types import FAST, REGIONAL
 from aimux.plugin.usage import Usage
 
-_IN_THE_TOTAL = frozenset({"message", "fallback_message"})
-"""The `iterations` that a usage's own counts include: neither compaction nor the advisor's, which has another model."""
+_FALLBACK = "fallback_message"
+_ATTEMPTS = frozenset({"message", _FALLBACK})
+"""The `iterations` that a usage's own counts include: neither compaction nor the advisor's, which has another model.
+Where another model took over, they are the attempts of the one that served."""
 _MOST_ITERATIONS = 100
+_NOTHING_SAID = 1
+"""Tokens of output that a refusal counts which comes before any: it is not billed."""
 _NOT_APIECE = frozenset({"web_fetch_requests", "tool_search_requests", "code_execution_requests"})
 """Tools that cost nothing besides their tokens, or by the hour, of which no answer tells."""
 _PLAIN = frozenset({"", "standard", "priority", "batch"})
@@ -32,10 +36,30 @@ def read_usage(usage: Usage, message: dict[str, Any]) -> None:
         usage.put_beside(())
     _read_counts(usage, told)
     if isinstance(iterations := told.get("iterations"), list):
-        sampled = [one for one in iterations if isinstance(one, dict) and one.get("type") not in _IN_THE_TOTAL]
-        beside = tuple(_read_iteration(one, usage.tier) for one in sampled[:_MOST_ITERATIONS])
+        sampled = [one for one in iterations if isinstance(one, dict)][:_MOST_ITERATIONS]
+        apart = [one for one in sampled if one.get("type") not in _ATTEMPTS]
+        beside = tuple(_read_iteration(one, usage.tier) for one in [*_taken_over(usage, sampled), *apart])
     if beside:
         usage.put_beside(beside)
+
+
+def _taken_over(usage: Usage, sampled: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attempts of models that declined, and were billed because they had begun to answer. A stream's first event
+    counts the first of them, and its model, so `usage` becomes what the last model took."""
+    served = [model for one in sampled if one.get("type") == _FALLBACK and isinstance(model := one.get("model"), str)]
+    if not served:
+        return []
+    attempts = [one for one in sampled if one.get("type") in _ATTEMPTS]
+    declined = [one for one in attempts if isinstance(model := one.get("model"), str) and model != served[-1]]
+    if not declined:
+        return []
+    usage.model = served[-1]
+    usage.input_tokens = usage.output_tokens = usage.cache_read_tokens = 0
+    usage.cache_write_tokens = usage.cache_write_1h_tokens = 0
+    for one in attempts:
+        if one not in declined:
+            usage.add(_read_iteration(one, usage.tier))
+    return [one for one in declined if count(one.get("output_tokens")) > _NOTHING_SAID]
 
 
 def _read_iteration(told: dict[str, Any], tier: str) -> Usage:
@@ -83,7 +107,7 @@ def _tier(told: dict[str, Any], before: str) -> str:
 def is_free(usage: Usage, *, began: bool) -> bool:
     """Whether what stopped with `refusal` was refused by the model's classifiers before any output: the API does not
     bill that, whatever its usage counts. `began`: there was content."""
-    return not began and usage.output_tokens <= 1 and not usage.beside
+    return not began and usage.output_tokens <= _NOTHING_SAID and not usage.beside
 
 
 def stored_message(message: dict[str, Any]) -> tuple[str, ...]:
