@@ -15,6 +15,7 @@ from aimux.plugin.formats import openai
 
 USAGE = {"input_tokens": 50, "output_tokens": 4_160, "input_tokens_details": {"image_tokens": 40}}
 TOLD = Usage("", 50, 4_160, beside=(Usage(input_tokens=40, tier="image"),))
+PAINTED = Usage("", 50, 4_160, beside=(Usage(input_tokens=40, output_tokens=4_160, tier="image"),))
 PICTURE = "iVBOR" * 400_000
 PLACES = ("/v1/images/generations", "/v1/images/edits", "/v1/audio/transcriptions", "/audio/translations")
 
@@ -41,9 +42,17 @@ def answer(**fields: Any) -> bytes:
 @pytest.mark.parametrize("piece", [7_000, 65_536, 10_000_000])
 def test_the_usage_behind_a_picture_is_read(path: str, piece: int) -> None:
     meter = meter_for(path, "application/json")
-    assert fed(meter, answer(created=1, data=[{"b64_json": PICTURE}], usage=USAGE), piece) == TOLD
+    expected = PAINTED if "images" in path else TOLD
+    assert fed(meter, answer(created=1, data=[{"b64_json": PICTURE}], usage=USAGE), piece) == expected
     assert meter.consumes
     assert meter.complete
+
+
+def test_of_a_picture_words_are_only_what_is_called_words() -> None:
+    """Which cost a third of what is painted; mostly the answer tells no parts (BerriAI/litellm#31142)."""
+    parts = {"output_tokens_details": {"text_tokens": 160, "image_tokens": 4_000}}
+    usage = fed(meter_for(PLACES[0], "application/json"), answer(data=[], usage=USAGE | parts))
+    assert usage == Usage("", 50, 4_160, beside=(Usage(input_tokens=40, output_tokens=4_000, tier="image"),))
 
 
 def test_a_drawing_is_written_by_a_model_of_texts() -> None:
@@ -51,7 +60,7 @@ def test_a_drawing_is_written_by_a_model_of_texts() -> None:
     written = Usage("gpt-6-sol", 700, 900)
     meter = meter_for(PLACES[0], "application/json")
     told = fed(meter, answer(data=[{"b64_json": PICTURE}], svg_usage=drawn, usage=USAGE))
-    assert told == Usage("", 750, 5_060, beside=(*TOLD.beside, written))
+    assert told == Usage("", 750, 5_060, beside=(*PAINTED.beside, written))
     told = fed(meter_for(PLACES[0], "application/json"), answer(data=[{"b64_json": PICTURE}], svg_usage=drawn))
     assert told == Usage("", 700, 900, beside=(written,))
 
@@ -163,8 +172,8 @@ def test_so_is_the_one_of_a_streams_last_event(kind: str, size: int) -> None:
     partial = {"type": "image_generation.partial_image", "b64_json": PICTURE[:1000]}
     last = {"type": kind, "b64_json": "x" * size, "usage": USAGE}
     raw = b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), answer(**e)) for e in (partial, last))  # type: ignore[attr-defined]
-    for place in (PLACES[0], "/v1/audio/speech"):
-        assert fed(meter_for(place, "text/event-stream"), raw) == TOLD
+    for place, expected in ((PLACES[0], PAINTED), ("/v1/audio/speech", TOLD)):
+        assert fed(meter_for(place, "text/event-stream"), raw) == expected
     assert meter_for(PLACES[0], "text/event-stream").complete, "no last event is missed"
 
 

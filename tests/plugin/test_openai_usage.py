@@ -193,7 +193,7 @@ PAINTED = {
     "usage": {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
     "tool_usage": {"image_gen": {"input_tokens": 30, "output_tokens": 4000}, "web_search": {"num_requests": 0}},
 }
-PICTURE = Usage("gpt-image-1.5", 30, 4000)
+PICTURE = (Usage("gpt-image-1.5", 30), Usage("gpt-image-1.5", 0, 4000, tier="image"))
 
 
 @pytest.mark.parametrize("size", [0, MAX_LINE + 1])
@@ -205,7 +205,7 @@ def test_what_a_responses_tool_paints_is_another_models(size: int) -> None:
     meter = openai_meters.ResponsesStream()
     for name in ("response.created", "response.completed"):
         meter.feed(b"data: " + json.dumps({"type": name, "response": response}).encode() + b"\n\n")
-    assert meter.usage.beside == (PICTURE,)
+    assert meter.usage.beside == PICTURE
     assert (meter.usage.model, meter.usage.input_tokens, meter.usage.output_tokens) == ("gpt-5.5", 130, 4020)
     assert meter.complete
 
@@ -214,7 +214,7 @@ def test_the_words_of_a_picture_cost_less_than_what_is_seen_and_painted() -> Non
     painted = {"input_tokens": 30, "input_tokens_details": {"text_tokens": 10, "image_tokens": 20}, "output_tokens": 9}
     usage = Usage()
     openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": painted}})
-    words, seen = Usage("gpt-image-1.5", 10, 9), Usage("gpt-image-1.5", 20, tier="image")
+    words, seen = Usage("gpt-image-1.5", 10), Usage("gpt-image-1.5", 20, 9, tier="image")
     assert (usage.beside, usage.input_tokens, usage.output_tokens) == ((words, seen), 130, 29)
 
 
@@ -235,7 +235,7 @@ def test_what_is_read_from_a_cache_costs_less_in_pictures_too() -> None:
     assert (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens) == (150, 50, 29)
     told = {"input_tokens": 100, "cached_tokens": 500, "cached_tokens_details": [], "output_tokens": 1}
     openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": told}})
-    assert usage.beside == (Usage("gpt-image-1.5", 0, 1, 100),)
+    assert usage.beside == (Usage("gpt-image-1.5", 0, 0, 100), Usage("gpt-image-1.5", 0, 1, tier="image"))
 
 
 DRAWN = {"input_tokens": 700, "model": "gpt-6-sol", "output_tokens": 900, "reasoning_tokens": 200, "total_tokens": 1600}
@@ -247,7 +247,7 @@ def test_a_drawing_is_written_by_a_model_of_texts() -> None:
     usage = Usage()
     for _ in range(2):
         openai_usage.read_usage(usage, PAINTED | {"output": [item, item | {"svg_usage": None}, 1]})
-    assert usage.beside == (PICTURE, Usage("gpt-6-sol", 700, 900))
+    assert usage.beside == (*PICTURE, Usage("gpt-6-sol", 700, 900))
     assert (usage.input_tokens, usage.output_tokens) == (830, 4920)
 
 
@@ -300,7 +300,7 @@ def test_a_picture_without_a_model_is_of_the_usual_one() -> None:
     usage = Usage()
     for _ in range(2):
         openai_usage.read_usage(usage, PAINTED | {"tools": None})
-    assert [one.model for one in usage.beside] == [openai_usage.PAINTER]
+    assert {one.model for one in usage.beside} == {openai_usage.PAINTER}
     assert usage.output_tokens == 4020
     openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": None}})
     assert (usage.beside, usage.output_tokens) == ((), 20)

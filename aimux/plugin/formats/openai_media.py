@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any, ClassVar
 
 from aimux.plugin.formats.openai_meters import BEGINNING
-from aimux.plugin.formats.openai_usage import read_usage, seconds
+from aimux.plugin.formats.openai_usage import painted, read_usage, seconds
 from aimux.plugin.meters import EDGE, JSONMeter, Meter
 from aimux.plugin.reading import MODEL, json_object, object_behind
 from aimux.plugin.sse_meter import SSEMeter
@@ -21,7 +21,7 @@ _SUBTITLE = re.compile(rb"-->\s*(?:([0-9]{1,3}):)?([0-9]{2}):([0-9]{2}[.,][0-9]{
 def media_meter(path: str, kind: str) -> Meter | None:
     """For an answer of this media type; None: it took nothing."""
     if kind == "text/event-stream":
-        return MediaStream()
+        return PictureStream() if "/images/" in path else MediaStream()
     if path.endswith(("/transcriptions", "/translations")):
         return None if kind == "text/html" else TranscriptAnswer()
     if kind == "application/json":
@@ -48,12 +48,19 @@ class MediaAnswer(Meter):
     def end(self) -> None:
         drawn = object_behind(b"svg_usage", self._end)  # it names another model
         model = None if drawn else MODEL.search(self._end) or MODEL.search(self._start)
-        told = {"usage": object_behind(b"usage", self._end), "svg_usage": drawn}
+        told = {"usage": self.told(object_behind(b"usage", self._end)), "svg_usage": drawn}
         read_usage(self.usage, {"model": model and model[1].decode(), **told})
+
+    def told(self, usage: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A usage as it is to be read."""
+        return usage
 
 
 class PictureAnswer(MediaAnswer):
     """Where no usage tells of tokens, pictures are sold apiece, by size and quality."""
+
+    def told(self, usage: dict[str, Any] | None) -> dict[str, Any] | None:
+        return usage and painted(usage)
 
     def end(self) -> None:
         super().end()
@@ -145,4 +152,10 @@ class MediaStream(SSEMeter):
         read_usage(self.usage, event)
 
     def read_overlong(self, start: bytes, end: bytes) -> None:
-        read_usage(self.usage, {"usage": object_behind(b"usage", end)})
+        self.read({"usage": object_behind(b"usage", end)})
+
+
+class PictureStream(MediaStream):
+    def read(self, event: dict[str, Any]) -> None:
+        if isinstance(usage := event.get("usage"), dict):
+            super().read({**event, "usage": painted(usage)})

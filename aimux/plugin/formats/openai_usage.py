@@ -102,7 +102,7 @@ def _pictures(told: object, tools: object, tier: str) -> tuple[Usage, ...]:
     read = min(whole, count(told.get("cached_tokens")))
     seen = min(read, count(_details(told, "cached_tokens_details").get("cached_image_tokens")))
     made = Usage(model, whole - read, count(told.get("output_tokens")), read, tier=tier)
-    came, details = _details(told, "input_tokens_details"), _details(told, "output_tokens_details")
+    came, details = _details(told, "input_tokens_details"), _details(painted(told), "output_tokens_details")
     came = {**came, "image_tokens": count(came.get("image_tokens")) - seen}
     parts = _by_kind(came, details, made.input_tokens, made.output_tokens)
     for part in parts:
@@ -113,6 +113,13 @@ def _pictures(told: object, tools: object, tier: str) -> tuple[Usage, ...]:
         made.output_tokens -= part.output_tokens
         made.cache_read_tokens -= part.cache_read_tokens
     return tuple(one for one in (made, *parts) if one.total_input or one.output_tokens)
+
+
+def painted(told: dict[str, Any]) -> dict[str, Any]:
+    """A usage of pictures. Where it tells no parts of its output, none of it is words, which cost less."""
+    if told.get("output_tokens_details"):
+        return told
+    return {**told, "output_tokens_details": {"image_tokens": told.get("output_tokens")}}
 
 
 def _has_drawn(item: object) -> bool:
