@@ -73,6 +73,11 @@ class Deposits:
         """Whether anything is known that lies with one of these."""
         return any(self._instances[target.route.provider.instance] for target in targets)
 
+    def is_of_another(self, user: str, one: str) -> bool:
+        """Whether an id is known as another user's, with any provider."""
+        places = (self._places.get((instance, one)) for instance in self._instances)
+        return any(place is not None and place.belongs_to_another(user) for place in places)
+
     def owned(self, owner: str, instance: str) -> dict[str, set[str]]:
         """The ids of a user's things, by account."""
         found: dict[str, set[str]] = {}
@@ -173,7 +178,7 @@ class Deposits:
         made = [one for one in meter.stored if one not in named]
         owner: str | None = caller
         if call.head.method != "POST" and call.upgrade is None:
-            known = self.find(instance, named)
+            known = self.find(instance, attempt.route.provider.refers_to(call.head, NO_BODY))
             owner = known.owner if known is not None else None
         self.keep(instance, attempt.account.name, made, owner, lasts=not meter.consumes)
         self.keep(instance, attempt.account.name, [one for one in meter.stored if one in named], None)

@@ -19,7 +19,7 @@ from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.plugin.stored import MOST, is_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from aimux.plugin.body import Body
     from aimux.plugin.provider import Provider
@@ -89,14 +89,18 @@ class Form(Skimmed):
         return Large(body.raw, self._spans, text=True)
 
 
-async def read_form(body: Body, head: RequestHead, provider: Provider | None) -> Form:
+async def read_form(
+    body: Body, head: RequestHead, provider: Provider | None, others: Callable[[str], bool] | None = None
+) -> Form:
     """What a form says of its model; a compressed one is unclear. `provider`: recognizes references, if anybody needs
-    them."""
+    them, `others` as in `references_of`."""
     headers, reader = head.headers, _Reader()
     references: tuple[str, ...] = ()
     if provider is not None:
-        large = is_large(body)
-        references = (await skim(body, head, provider)).references if large else references_of(provider, head, body)
+        if is_large(body):
+            references = (await skim(body, head, provider, others=others)).references
+        else:
+            references = references_of(provider, head, body, others)
         fields: dict[str, None] = {}
         await through(_ids_in_fields(body, fields))
         references += tuple(fields)

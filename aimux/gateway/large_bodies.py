@@ -13,10 +13,10 @@ from aimux.http.unpacking import RATIO, most_of
 from aimux.plugin.body import Body
 from aimux.plugin.codings import DecodeError, TooLarge, unpacked
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.stored import MOST, TooManyReferences
+from aimux.plugin.stored import MOST, TooManyReferences, ids_in_query, texts_like_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from aimux.gateway.named_models import NamedModels
     from aimux.plugin.provider import Provider
@@ -35,6 +35,7 @@ _UNSEEN = (
     f"than {RATIO} times its size."
 )
 _WHITE = re.compile(rb"\s{2,}")
+_BEFORE = b"\0 \t\r\n\xfe\xff"
 _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
@@ -124,9 +125,17 @@ def _may_follow(raw: bytes, begin: int) -> bool:
     return raw.find(b'"model"', begin) >= 0 or raw.find(b"\\u006", begin) >= 0
 
 
-async def skim(body: Body, head: RequestHead, provider: Provider | None, names: NamedModels | None = None) -> Skimmed:
-    """Read a large body once. `provider`: recognizes references, if anybody needs them; so does `names` models."""
-    outline, references = Outline(names=names), References(head, provider) if provider is not None else None
+async def skim(
+    body: Body,
+    head: RequestHead,
+    provider: Provider | None,
+    names: NamedModels | None = None,
+    others: Callable[[str], bool] | None = None,
+) -> Skimmed:
+    """Read a large body once. `provider`: recognizes references, if anybody needs them, `others` as in
+    `references_of`; so does `names` models."""
+    outline = Outline(names=names)
+    references = References(head, provider, others) if provider is not None else None
     await through(_steps(body, outline, references))
     if references is None:
         return Skimmed(outline, ())
@@ -138,12 +147,18 @@ async def skim(body: Body, head: RequestHead, provider: Provider | None, names: 
     return skimmed
 
 
-def references_of(provider: Provider, head: RequestHead, body: Body) -> tuple[str, ...]:
-    """`Provider.refers_to`. Raises GatewayError where the body is made to be hard to read."""
+def references_of(
+    provider: Provider, head: RequestHead, body: Body, others: Callable[[str], bool] | None = None
+) -> tuple[str, ...]:
+    """`Provider.refers_to`, and what a query names. `others` tells which texts are ids of what is known to be another
+    user's: these count wherever they stand, under names that no provider knows, too.
+
+    Raises GatewayError where the body is made to be hard to read."""
     try:
-        return provider.refers_to(head, body)
+        found = provider.refers_to(head, body) + ids_in_query(head.target)
     except TooManyReferences:
         raise GatewayError(ErrorKind.BAD_REQUEST, TOO_MANY, retry=False) from None
+    return found if others is None else (*found, *filter(others, texts_like_ids(body)))
 
 
 def _most(body: Body) -> int:
@@ -165,7 +180,7 @@ def _read(pieces: Iterable[bytes], outline: Outline, references: References | No
     for piece in pieces:
         for begin in range(0, len(piece), SLICE):
             data = piece[begin : begin + SLICE]
-            if outline.begins and b"\0" in data[:4] and b"{" in data[:8]:
+            if outline.begins and b"\0" in data[:4] and data.strip(b"\0") and data.lstrip(_BEFORE)[:1] in b"{[":
                 _give_up(outline, references)  # UTF-16 or UTF-32, which a few servers read
             outline.feed(data)
             if references is not None:
@@ -183,10 +198,11 @@ def _give_up(outline: Outline, references: References | None) -> None:
 class References:
     """Ids that a provider finds in a text which goes by in slices."""
 
-    def __init__(self, head: RequestHead, provider: Provider) -> None:
+    def __init__(self, head: RequestHead, provider: Provider, others: Callable[[str], bool] | None = None) -> None:
         self.found: dict[str, None] = {}
         self.provider = provider
         self._head = head
+        self._others = others
         self._before = b""
         self._new = bytearray()
 
@@ -201,7 +217,7 @@ class References:
         text = _WHITE.sub(b" ", _ESCAPED.sub(_character, self._before + self._new))
         self._new.clear()
         seen = Body(text.decode("utf-8", "ignore").encode())  # a slice may begin within a character
-        self.found.update(dict.fromkeys(references_of(self.provider, self._head, seen)))
+        self.found.update(dict.fromkeys(references_of(self.provider, self._head, seen, self._others)))
         if len(self.found) > MOST:
             raise GatewayError(ErrorKind.BAD_REQUEST, TOO_MANY, retry=False)
         self._before = text[-OVERLAP:]

@@ -17,6 +17,8 @@ from aimux.gateway.named_models import NamedModels
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aimux.front.request import Request
     from aimux.gateway.caller import Caller
     from aimux.gateway.epoch import Admitted
@@ -88,10 +90,11 @@ class Routing:
         skimmed: Skimmed | None = None
         kept = caller.own is None and bool(self.storage.deposits)
         stores = kept and self.storage.wants_body(caller, None, shared=shared)
+        others = partial(self.storage.deposits.is_of_another, caller.name) if stores and not shared else None
         if raw and admitted.form:
-            skimmed = await request.turn.apart(read_form(body, head, provider if stores else None))
+            skimmed = await request.turn.apart(read_form(body, head, provider if stores else None, others))
         elif is_large(body) or ((decisive or stores) and raw and not body.routed_model and not body.json()):
-            skimmed = await self._skimmed(request, admitted, body, names, decisive=decisive, stores=stores)
+            skimmed = await self._skimmed(request, admitted, body, names, others, decisive=decisive, stores=stores)
         seen = body if skimmed is None else skimmed.summary
         if named:
             record.model = named
@@ -130,7 +133,7 @@ class Routing:
         references: tuple[str, ...] = ()
         if kept:
             shown = seen if self.storage.wants_body(caller, targets, shared=shared) else NO_BODY
-            references = await self.storage.references(request.turn, admitted, shown, skimmed, targets)
+            references = await self.storage.references(request.turn, admitted, shown, skimmed, targets, others)
             if references and not shared:
                 self.storage.deposits.refuse_others(references, targets, caller.name)
             targets, selection = self.storage.place(references, targets, selection)
@@ -143,6 +146,7 @@ class Routing:
         admitted: Admitted,
         body: Body,
         names: NamedModels | None,
+        others: Callable[[str], bool] | None,
         *,
         decisive: bool,
         stores: bool,
@@ -151,7 +155,7 @@ class Routing:
         sticky = len(admitted.route.accounts.accounts) > 1 and not admitted.sender.conversation
         if not (decisive or stores or sticky or names) and body.leading_model:
             return None
-        work = skim(body, admitted.head, admitted.route.provider if stores else None, names)
+        work = skim(body, admitted.head, admitted.route.provider if stores else None, names, others)
         return await request.turn.apart(work)
 
 

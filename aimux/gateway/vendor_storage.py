@@ -50,13 +50,19 @@ class VendorStorage:
         return len(self.deposits) > 0 if targets is None else self.deposits.any_with(targets)
 
     async def references(
-        self, turn: Turn[Any], admitted: Admitted, body: Body, skimmed: Skimmed | None, targets: tuple[Target, ...]
+        self,
+        turn: Turn[Any],
+        admitted: Admitted,
+        body: Body,
+        skimmed: Skimmed | None,
+        targets: tuple[Target, ...],
+        others: Callable[[str], bool] | None,
     ) -> tuple[str, ...]:
         """The ids that the request names, if anything is known about what they may mean."""
         if skimmed is not None:
             found = skimmed.references
         else:
-            found = references_of(admitted.route.provider, admitted.head, body)
+            found = references_of(admitted.route.provider, admitted.head, body, others)
         if found:
             await self._look_up(turn, self.deposits.unknown(found, targets))
         return found
@@ -86,8 +92,10 @@ class VendorStorage:
     def refuse_others(self, call: Call, message: bytes) -> None:
         """Raises GatewayError (404) if a socket's message names something of another user's, as far as memory knows."""
         if self.deposits.any_with(call.targets):
-            named = references_of(call.admitted.route.provider, call.head, Body(message))
-            self.deposits.refuse_others(named, call.targets, call.admitted.caller.name)
+            user = call.admitted.caller.name
+            others = partial(self.deposits.is_of_another, user)
+            named = references_of(call.admitted.route.provider, call.head, Body(message), others)
+            self.deposits.refuse_others(named, call.targets, user)
 
     def lists(self, admitted: Admitted) -> bool:
         """Whether a GET asks for a list that each user has one of."""

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from aimux.plugin.reading import plain_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aimux.plugin.body import Body
     from aimux.plugin.types import RequestHead
 
@@ -27,9 +29,11 @@ _ID = re.compile(
     rf"(?=.{{0,{LONGEST_ID}}}\Z)[a-z]{{2,16}}[-_](?=[^0-9A-Z]*[0-9A-Z])[A-Za-z0-9_+=-]{{4,}}"
     "|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 )
-_ESCAPED = re.compile(rb"\\u00(2d|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])", re.IGNORECASE)
+_ESCAPED = re.compile(rb"\\(?:u00(2[013-9a-f]|[346][0-9a-f]|5[0-9abdef]|7[0-9a-e])|(/))", re.IGNORECASE)
+"""All that may be in an id. Quotes and backslashes stay: what is in a text stays there."""
 _TEXT = re.compile(rb'"([!#-\[\]-~]{1,%d})"' % LONGEST_ID)
-_decoder = json.JSONDecoder()
+_WHOLE = re.compile(rb'"(?=[a-z0-9A-F]{2,16}[-_])([A-Za-z0-9_+=-]{8,%d})"' % LONGEST_ID)
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_+=-]+")
 _CURSORS = ("after", "after_id", "before", "before_id", "page")
 
 
@@ -37,16 +41,35 @@ class TooManyReferences(ValueError):
     """A body names so much that searching it would take long."""
 
 
+def _with_all(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, and what it says under a name that it has twice: servers differ in which they read."""
+    read = dict(members)
+    return read if len(read) == len(members) else {**read, "": [value for _, value in members]}
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_with_all, strict=False)
+
+
 # --- what a request names --------------------------------------------------------------------------------------------
 
 
 def ids_in_path(path: str) -> tuple[str, ...]:
-    """What looks like the id of something stored (`file-…`, `msgbatch_…`) among a path's segments, for `refers_to`."""
+    """What looks like the id of something stored (`file-…`, `msgbatch_…`) among a path's segments, for `refers_to`;
+    whatever stands beside it in one, as in `file-…:download`."""
     if "%" in path:
         path = unquote(path)
     if "_" not in path and "-" not in path:
         return ()
-    return tuple(part for part in path.replace(";", "/").split("/")[2:] if is_id(part))
+    return tuple(part for segment in path.split("/")[2:] for part in _NOT_IN_IDS.split(segment) if is_id(part))
+
+
+def ids_in_query(target: str) -> tuple[str, ...]:
+    """The same among what a target says behind its path, as `?call_id=` does. Its place in a list is no reference."""
+    query = target.partition("?")[2]
+    if "_" not in query and "-" not in query and "%" not in query:
+        return ()
+    told = (part for name, value in parse_qsl(query) if name not in _CURSORS for part in _NOT_IN_IDS.split(value))
+    return tuple(filter(is_id, told))
 
 
 def is_id(text: str) -> bool:
@@ -70,9 +93,16 @@ def ids_in_body(body: Body, wanted: re.Pattern[bytes]) -> tuple[str, ...]:
 
 
 def ids_of(value: Any) -> list[str]:
-    """What may be ids in a member's value."""
+    """What may be ids in a member's value: further within it, what looks like one."""
     named = value if isinstance(value, list) else [value]
     ids = [one.get("id") if isinstance(one, dict) else one for one in named]
+    within = [one for one in named if isinstance(one, (dict, list))]
+    for one in within:  # it grows
+        for other in one.values() if isinstance(one, dict) else one:
+            if isinstance(other, (dict, list)):
+                within.append(other)
+            elif isinstance(other, str) and is_id(other):
+                ids.append(other)
     return [one for one in ids if isinstance(one, str) and 0 < len(one) <= LONGEST_ID]
 
 
@@ -82,11 +112,7 @@ def values_in_body(body: Body, wanted: re.Pattern[bytes]) -> list[tuple[str, Any
     It is searched, not parsed: 90 µs for 60 kB of prose, 170 for as much code. Letters that are escaped in it are read
     like others. Raises TooManyReferences.
     """
-    data = body.decoded()
-    if data is None:
-        data = body.raw  # what it says of its coding is not true, and some servers don't look at that
-    if b"\\u00" in data:
-        data = _ESCAPED.sub(lambda escape: bytes.fromhex(escape[1].decode()), data)
+    data = _readable(body)
     found: list[tuple[str, Any]] = []
     text, parsed = "", 0
     for number, match in enumerate(wanted.finditer(data)):
@@ -97,13 +123,29 @@ def values_in_body(body: Body, wanted: re.Pattern[bytes]) -> list[tuple[str, Any
             text = text or data.decode("latin-1")  # a character for each byte
             try:
                 value, end = _decoder.raw_decode(text, at)
-                found.append((name, value))
-            except (ValueError, RecursionError):
-                end = len(text)
+            except (ValueError, RecursionError):  # it is cut, or made to be hard to read: not for each server
+                value, end = [one for one in map(bytes.decode, _TEXT.findall(data, at)) if is_id(one)], len(text)
+            found.append((name, value))
             parsed += end - at
         if number >= MOST or parsed > MOST_PARSED:
             raise TooManyReferences
     return found
+
+
+def texts_like_ids(body: Body) -> Iterator[str]:
+    """All texts of a JSON body that look like ids, whatever they are called and however deep they are."""
+    return (one.decode() for one in _WHOLE.findall(_readable(body)))
+
+
+def _readable(body: Body) -> bytes:
+    data = body.decoded()
+    if data is None:
+        data = body.raw  # what it says of its coding is not true, and some servers don't look at that
+    return _ESCAPED.sub(_character, data) if b"\\u00" in data or b"\\/" in data else data
+
+
+def _character(escape: re.Match[bytes]) -> bytes:
+    return escape[2] or bytes.fromhex(escape[1].decode())
 
 
 # --- lists of it -----------------------------------------------------------------------------------------------------
@@ -115,7 +157,7 @@ Lists = Literal["nothing", "own", "refused"]
 def lists(request: RequestHead) -> Lists:
     """`Provider.lists`: a GET that names nothing, unless it is for models. What belongs to one thing is its owner's."""
     path = plain_path(request.path)  # an id behind a semicolon is none to a server that reads no further
-    if request.method != "GET" or "/models" in path or ids_in_path(path):
+    if request.method != "GET" or "/models" in path or any(map(is_id, path.split("/")[2:])):
         return "nothing"
     return "own"
 

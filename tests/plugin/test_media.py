@@ -151,6 +151,11 @@ def test_of_a_call_nobody_knows_what_it_takes(path: str) -> None:
     told = answer(session={"id": "live_B2"}, transport={"type": "webrtc", "sdp": "v=0\r\n" * 100})
     assert fed(meter, told) == Usage(unknown=True)
     assert meter.stored == ("live_B2",), "it is its maker's"
+    where = CIMultiDict({"content-type": "application/sdp", "location": "https://a.test/v1/realtime/calls/rtc_u1_C3"})
+    by_place = openai.meter(RequestHead("POST", path, CIMultiDict()), 201, where)
+    assert by_place is not None
+    assert fed(by_place, b"v=0\r\n") == Usage(unknown=True)
+    assert by_place.stored == ("rtc_u1_C3",)
     assert fed(meter_for(path, "application/json"), answer(session={"id": 1})) == Usage(unknown=True)
 
 

@@ -209,7 +209,7 @@ def meter(
     if path.endswith(_MEDIA):
         return openai_media.media_meter(path, media_type(headers.get("content-type", "")))
     if _CALLS.fullmatch(path):
-        return openai_media.UnseenCall()
+        return openai_media.UnseenCall(headers.get("location", ""))
     if _is_events(headers):
         if path.endswith("/responses"):
             return (responses or ResponsesStream)()

@@ -11,6 +11,7 @@ from aimux.plugin.formats.openai_usage import painted, read_usage, seconds
 from aimux.plugin.meters import EDGE, JSONMeter, Meter
 from aimux.plugin.reading import MODEL, json_object, object_behind
 from aimux.plugin.sse_meter import SSEMeter
+from aimux.plugin.stored import ids_in_path
 
 SPOKEN, SOUND = 15, 20
 """Characters of a text that are spoken in a second, and tokens that such a second is."""
@@ -119,14 +120,16 @@ class UnseenCall(JSONMeter):
 
     sent = 0
 
-    def __init__(self) -> None:
+    def __init__(self, location: str) -> None:
+        """`location`: where the call is, by which anybody could listen or hang up."""
         super().__init__()
         self.usage.unknown = True
+        self.stored = ids_in_path(location)
 
     def read(self, answer: dict[str, Any]) -> None:
         session = answer.get("session")
         if isinstance(session, dict) and isinstance(one := session.get("id"), str):
-            self.stored = (one,)
+            self.stored += (one,)
 
 
 class SearchAnswer(Meter):

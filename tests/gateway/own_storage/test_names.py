@@ -15,7 +15,7 @@ from aimux.plugin.stored import EVERYBODYS
 
 from ..answers import status_of
 from ..conftest import BOTH_WAYS, TOKEN, Plain, Start, request
-from .conftest import BOB, USERS, Vendor, ask, listed, upload
+from .conftest import BOB, USERS, Vendor, answer, ask, listed, upload
 
 
 @BOTH_WAYS
@@ -24,7 +24,8 @@ async def test_what_another_user_has_stored_is_not_found(start: Start, vendor: V
     aimux = await start(users=USERS)
     named = await upload(aimux)
     del vendor.asked[:]
-    for target in (named, f"{named}/content", named.replace("-", "%2D"), f"{named};x", f"/{named}"):
+    spelled = (named, f"{named}/content", named.replace("-", "%2D"), f"{named};x", f"/{named}", f"{named}%20")
+    for target in (*spelled, f"{named}:download", f"file-1?call_id={named.replace('-', '%2D')}"):
         status, told = await ask(aimux, f"files/{target}", BOB, method=method)
         assert (status, told) == (404, {"plain": f"{named} was not found among what you have stored here."})
     assert not vendor.asked
@@ -40,6 +41,8 @@ async def test_a_name_may_be_long_or_no_word(start: Start, vendor: Vendor, prefi
     del vendor.asked[:]
     for target in (named, named.replace("=", "%3D").replace("+", "%2B")):
         assert (await ask(aimux, f"files/{target}", BOB))[0] == 404
+    escaped = named.replace("=", "\\u003D").replace("+", "\\u002b")
+    assert (await ask(aimux, "chat", BOB, method="POST", body=f'{{"file": "{escaped}"}}'.encode()))[0] == 404
     body = json.dumps({"file": named}).encode()
     assert (await ask(aimux, "chat", BOB, method="POST", body=body))[0] == 404
     assert not vendor.asked
@@ -53,6 +56,10 @@ async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None
     for body in (
         {"file": named},
         {"file": {"a": [{}], "id": named}},
+        {"file": {"a": [[{"b": named}]]}},
+        {"a": [{"a name that no provider knows": [[named]]}]},
+        {"file": {"junk": "x" * 200_000, "id": named}},
+        {"a": [{"files": ["x" * 500] * 450 + [named]}]},
         {"files": ["file-1", named]},
         {"files": [{"type": "self"}, {"id": named}]},
         {"x": [{"file": named}], "file": "file-9"},
@@ -60,7 +67,13 @@ async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None
     ):
         assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps(body).encode()))[0] == 404
         assert (await ask(aimux, "chat", method="POST", body=json.dumps(body).encode()))[0] == 200
-    for raw in (f'{{"\\u0066ile":  "{escaped}"}}', f'{{"file": "{escaped}", "padding": "{"y" * 200_000}"}}'):
+    for raw in (
+        f'{{"\\u0066ile":  "{escaped}"}}',
+        f'{{"file": "{escaped}", "padding": "{"y" * 200_000}"}}',
+        f'{{"file": {{"id": "{named}", "id": "file-9"}}}}',
+        f'{{"file": {{"id": "{named}", "n": {"1" * 5_000}}}}}',
+        f'{{"file": {{"id": "{named}", "n": {"[" * 5_000}{"]" * 5_000}}}}}',
+    ):
         assert (await ask(aimux, "chat", BOB, method="POST", body=raw.encode()))[0] == 404
     said = {"text": f'"file": "{named}"'}
     assert (await ask(aimux, "chat", BOB, method="POST", body=json.dumps(said).encode()))[0] == 200
@@ -132,17 +145,35 @@ async def test_a_coding_that_is_none_hides_no_name(start: Start, vendor: Vendor,
         assert status_of(await aimux.send(request("/plain/v1/chat", body=raw, token=token, headers=fields))) == status
 
 
-@pytest.mark.parametrize("how", ["in UTF-16", "in a bomb"])
+@pytest.mark.parametrize("how", ["in UTF-16", "in UTF-16 behind spaces", "in a bomb"])
 async def test_a_name_that_can_not_be_seen_does_not_go_up(start: Start, vendor: Vendor, how: str) -> None:
     aimux = await start(users=USERS)
     named = {"padding": "y" * (50_000_000 if how == "in a bomb" else 10), "file": await upload(aimux)}
     raw, fields = json.dumps(named).encode("utf-16"), ""
+    if how == "in UTF-16 behind spaces":
+        raw = (" " * 40 + json.dumps(named)).encode("utf-16-le")
     if how == "in a bomb":
         raw, fields = gzip.compress(json.dumps(named).encode()), "Content-Encoding: gzip\r\n"
     del vendor.asked[:]
     told = await aimux.send(request("/plain/v1/chat", body=raw, token=BOB, headers=fields))
     assert (status_of(told), vendor.asked) == (400, [])
     assert b"of stored files and the like" in told
+
+
+async def test_nor_does_naming_ones_own_beside_it(
+    start: Start, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an answer leads to belongs to whoever has made what its path names."""
+    aimux = await start(users=USERS)
+    named, answers = await upload(aimux, BOB), vendor.answer
+
+    def leads_on(account: str, method: bytes, target: str) -> bytes:
+        return answer({"id": "file-3000"}) if "beside" in target else answers(account, method, target)
+
+    monkeypatch.setattr(vendor, "answer", leads_on)
+    assert (await ask(aimux, f"files/file-beside-1?x={named}", BOB))[0] == 200
+    vendor.files["file-3000"] = "default"
+    assert (await ask(aimux, "files/file-3000"))[0] == 200
 
 
 async def test_naming_something_does_not_make_it_ones_own(start: Start, vendor: Vendor) -> None:
