@@ -142,6 +142,23 @@ async def test_a_grant_is_on_top_of_a_limit(aimux: Aimux) -> None:
     assert "write 3d, 12h, friday" in refused["detail"]
 
 
+async def test_whoever_is_granted_something_sees_when_it_ends(aimux: Aimux) -> None:
+    """Only what holds now, and with the amount that it is a part of."""
+    await put(aimux, "/limits/user/alice", {"cost_per_week": 1, "models": {"claude-*": {"cost_per_week": 9}}})
+    later = (datetime.now(UTC) + timedelta(days=9)).isoformat(timespec="seconds")
+    for amount, until in ((20, later), (0.5, SOON)):
+        grant = {"limit": "cost_per_week", "amount": amount, "until": until}
+        await aimux.post("/limits/user/alice/grants", grant, expect=201)
+    _, _, told = await aimux.send("GET", "/me/limits", headers={"authorization": f"Bearer {TOKEN}"})
+    found = {(one["scope"], one["limit"]): one for one in told["items"]}
+    mine = found["", "cost_per_week"]
+    assert mine["amount"] == 21.5
+    assert [one["amount"] for one in mine["granted"]] == [0.5, 20]
+    ends = [datetime.fromisoformat(one["until"]) for one in mine["granted"]]
+    assert ends == [datetime.fromisoformat(SOON), datetime.fromisoformat(later)]
+    assert found["claude-*", "cost_per_week"]["granted"] == found["", "tokens_per_day"]["granted"] == []
+
+
 async def test_a_grant_until_a_day_ends_with_it_in_the_zone_of_the_limits(start: Start) -> None:
     zone = ZoneInfo("Pacific/Kiritimati")
     aimux = await start(users=USERS, limits={"default": {"tokens_per_day": 10**9}, "time_zone": zone.key})

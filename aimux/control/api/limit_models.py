@@ -113,6 +113,13 @@ def _merged(held: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return result
 
 
+class Granted(Body):
+    """A part of an amount that is there for a while."""
+
+    amount: float
+    until: datetime = Field(description="In `limits.time_zone`.")
+
+
 class Used(Body):
     """How much of a limit is used."""
 
@@ -121,6 +128,9 @@ class Used(Body):
     set_by: LimitSetBy
     scope: LimitScope
     amount: float = Field(description="With what is granted now. Costs in US dollars.")
+    granted: list[Granted] = Field(
+        description="What of the amount is granted, and ends by itself; what ends first is first."
+    )
     used: float = Field(description="What requests under way will probably take is in it.")
     resets_at: datetime | None = Field(description="When it begins anew; null: it rolls, or counts what is open.")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aimux.config.limits import MOST_DOLLARS, Allowances, GroupAllowances, UserAllowances
 from aimux.control.api.limit_models import (
     Grant,
+    Granted,
     GrantList,
     LimitChanges,
     LimitList,
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from aimux.limits.keeper import LimitKeeper
-    from aimux.limits.leases import Standing
-    from aimux.limits.rules import Policy
+    from aimux.limits.leases import Limits, Standing
 
 operation = Table()
 LONGEST = 10 * 366 * 86400.0
@@ -69,7 +69,7 @@ async def show_limits_used(parts: Parts, kind: OwnerKind, name: OwnerName) -> Ow
     now = time.time()
     found = limits.standings(who, now)
     return OwnLimits(
-        items=[_used(one, limits.policy, who) for one in found if kind == "user" or one.owner.name == name],
+        items=[_used(one, limits, who) for one in found if kind == "user" or one.owner.name == name],
         forbidden=[
             one
             for one in restrictions(parts, owner, who, now)
@@ -173,7 +173,7 @@ async def show_own_limits(parts: Parts, caller: Principal) -> OwnLimits:
     who = Who(user.name, "", tuple(user.groups))
     limits, now = parts.limits.limits, time.time()
     return OwnLimits(
-        items=[_used(standing, limits.policy, who) for standing in limits.standings(who, now)],
+        items=[_used(standing, limits, who) for standing in limits.standings(who, now)],
         forbidden=restrictions(parts, Owner("user", user.name), who, now),
     )
 
@@ -185,7 +185,7 @@ async def nearest_limits(parts: Parts, users: Collection[str]) -> dict[str, Used
     for name in users:
         who = _as_caller(parts, Owner("user", name))
         if standings := limits.standings(who, now):
-            nearest[name] = _used(max(standings, key=lambda standing: standing.part), limits.policy, who)
+            nearest[name] = _used(max(standings, key=lambda standing: standing.part), limits, who)
     return nearest
 
 
@@ -215,7 +215,7 @@ def _owner(parts: Parts, owner: Owner, allowances: Allowances, configured: bool)
         name=owner.name,
         configured=configured,
         limits=_told(allowances),
-        usage=[_used(standing, limits.policy, who) for standing in usage],
+        usage=[_used(standing, limits, who) for standing in usage],
     )
 
 
@@ -305,13 +305,23 @@ def _grant(grant: Any, by: str, zone: tzinfo) -> Grant:
     )
 
 
-def _used(standing: Standing, policy: Policy, who: Who) -> Used:
+def _used(standing: Standing, limits: Limits, who: Who) -> Used:
+    policy, now = limits.policy, time.time()
+    # What is for a part alone is never granted.
+    grants = () if standing.scope else policy.grants_for(Key(standing.owner, standing.limit, ANYTHING))
     return Used(
         limit=cast("Any", standing.limit),
         owner=str(standing.owner),
         set_by=str(policy.set_by(who, standing.owner, standing.limit, standing.scope)),
         scope=standing.scope,
         amount=standing.amount,
+        granted=[
+            Granted(
+                amount=value_of(standing.limit, grant.amount), until=datetime.fromtimestamp(grant.until, limits.zone)
+            )
+            for grant in sorted(grants, key=lambda grant: grant.until)
+            if grant.since <= now < grant.until
+        ],
         used=standing.used,
         resets_at=datetime.fromtimestamp(standing.resets_at, UTC) if standing.resets_at is not None else None,
     )

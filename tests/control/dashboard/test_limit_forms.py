@@ -44,6 +44,7 @@ def test_limits_are_set_and_granted(visitor: Visitor, site: Site) -> None:
     expect(visit.go("people/users/edsger").get_by_text("Granted by")).to_contain_text(
         ["500 k more of tokens per day", "$5.00 more of cost per week"]
     )
+    expect(page.locator(".limits")).to_contain_text("$0.00 of $6.00, $5.00 of it until ")
 
 
 @pytest.mark.parametrize(
