@@ -304,3 +304,26 @@ def test_a_picture_without_a_model_is_of_the_usual_one() -> None:
     assert usage.output_tokens == 4020
     openai_usage.read_usage(usage, PAINTED | {"tool_usage": {"image_gen": None}})
     assert (usage.beside, usage.output_tokens) == ((), 20)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        # What is cached is apart from the input (Menci/Floway#350, Portkey-AI/gateway#1754), …
+        ({"prompt_tokens": 479, "total_tokens": 14_164, "cached": 13_312}, Usage("", 479, 373, 13_312)),
+        ({"prompt_tokens": 479, "total_tokens": 1_252, "cached": 300, "wrote": 100}, Usage("", 479, 373, 300, 100)),
+        # … or a part of it, …
+        ({"prompt_tokens": 13_791, "total_tokens": 14_164, "cached": 13_312}, Usage("", 479, 373, 13_312)),
+        ({"prompt_tokens": 879, "total_tokens": 1_252, "cached": 300, "wrote": 100}, Usage("", 479, 373, 300, 100)),
+        # … and what is beyond both is thinking.
+        ({"prompt_tokens": 879, "total_tokens": 1_262, "cached": 400}, Usage("", 479, 383, 400, reasoning_tokens=10)),
+    ],
+)
+def test_what_is_cached_is_no_thinking(told: dict[str, int], expected: Usage) -> None:
+    details = {"cached_tokens": told.pop("cached")}
+    usage = Usage()
+    written = {"cache_creation_input_tokens": told.pop("wrote", 0)}
+    openai_usage.read_usage(
+        usage, {"usage": told | written | {"completion_tokens": 373, "prompt_tokens_details": details}}
+    )
+    assert usage == expected

@@ -53,13 +53,17 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     details = came = _details(told, "input_tokens_details", "prompt_tokens_details", "input_token_details")
     # Moonshot and DeepSeek write it beside the totals.
     read = count(details.get("cached_tokens") or told.get("cached_tokens") or told.get("prompt_cache_hit_tokens"))
+    written = count(details.get("cache_write_tokens") or told.get("cache_creation_input_tokens"))
+    output = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
+    whole = count(told.get("total_tokens"))
+    if read + written and whole == total + output + read + written:
+        total += read + written  # a gateway before other vendors' models counts them apart
     usage.cache_read_tokens = min(total, read)
-    usage.cache_write_tokens = min(total - usage.cache_read_tokens, count(details.get("cache_write_tokens")))
+    usage.cache_write_tokens = min(total - usage.cache_read_tokens, written)
     if isinstance(kept := details.get("cache_write_tokens_details"), dict):
         usage.cache_write_1h_tokens = min(usage.cache_write_tokens, count(kept.get("ttl_12h_tokens")))
     usage.input_tokens = total - usage.cache_read_tokens - usage.cache_write_tokens
-    output = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
-    beyond = max(0, count(told.get("total_tokens")) - total - output)
+    beyond = max(0, whole - total - output)
     usage.output_tokens = output + beyond
     details = _details(told, "output_tokens_details", "completion_tokens_details")
     usage.reasoning_tokens = min(usage.output_tokens, max(beyond, count(details.get("reasoning_tokens"))))
