@@ -90,6 +90,11 @@ NEVER_UPSTREAM = (
             "host",
             "content-length",
             "expect",
+            # would have some servers do something else than what aimux has looked at
+            "x-http-method",
+            "x-http-method-override",
+            "x-method-override",
+            "x-rewrite-url",
         }
     )
 )

@@ -38,13 +38,17 @@ async def test_nothing_of_the_client_that_must_not_go_upstream_does(start: Start
     headers = (
         f"Cookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Api-Key: {TOKEN}\r\nVia: 1.1 x\r\n"
         f"Proxy-Authorization: Basic abc\r\nX-Copy: my {TOKEN}\r\nTE: trailers\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n"
-        "X-Real-IP: 1.2.3.4\r\nX-Aimux-Note: 1\r\nConnection: X-Hop\r\n"
+        "X-Real-IP: 1.2.3.4\r\nX-Aimux-Note: 1\r\nConnection: X-Hop\r\nX-HTTP-Method-Override: GET\r\n"
+        "X-HTTP-Method: GET\r\nX-Method-Override: GET\r\nX-Rewrite-URL: /v1/files\r\n"
     )
     await aimux.send(request(headers=headers))
     sent = upstream.requests[0].lower()
     for name in ("cookie", "forwarded", "x-api-key", "via", "proxy-", "x-copy", "te:", "x-hop", "keep-alive", "x-real"):
         assert name.encode() not in sent, name
     assert b"x-aimux" not in sent
+    assert b"override" not in sent
+    assert b"x-http" not in sent
+    assert b"rewrite" not in sent
     assert b"connection" not in sent
     assert TOKEN.encode() not in sent
 
