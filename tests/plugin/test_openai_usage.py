@@ -327,3 +327,10 @@ def test_what_is_cached_is_no_thinking(told: dict[str, int], expected: Usage) ->
         usage, {"usage": told | written | {"completion_tokens": 373, "prompt_tokens_details": details}}
     )
     assert usage == expected
+
+
+def test_dashscope_has_anthropics_word_for_what_is_written_to_a_cache() -> None:
+    """At a quarter more than input (BerriAI/litellm#40090)."""
+    details = {"cache_creation_input_tokens": 1_889, "cache_type": "ephemeral", "cached_tokens": 0}
+    told = {"prompt_tokens": 1_900, "completion_tokens": 9, "total_tokens": 1_909, "prompt_tokens_details": details}
+    assert read("/v1/chat/completions", {"usage": told}) == Usage("", 11, 9, cache_write_tokens=1_889)

@@ -53,7 +53,9 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     details = came = _details(told, "input_tokens_details", "prompt_tokens_details", "input_token_details")
     # Moonshot and DeepSeek write it beside the totals.
     read = count(details.get("cached_tokens") or told.get("cached_tokens") or told.get("prompt_cache_hit_tokens"))
-    written = count(details.get("cache_write_tokens") or told.get("cache_creation_input_tokens"))
+    # DashScope, and gateways before Anthropic's models, use Anthropic's word for it.
+    created = details.get("cache_creation_input_tokens") or told.get("cache_creation_input_tokens")
+    written = count(details.get("cache_write_tokens") or created)
     output = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
     whole = count(told.get("total_tokens"))
     if read + written and whole == total + output + read + written:
