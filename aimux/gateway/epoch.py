@@ -10,7 +10,6 @@ from aimux.gateway.caller import Caller  # noqa: TC001 - compiled, a dataclass's
 from aimux.gateway.conversations import named_conversation
 from aimux.gateway.exposed_tokens import holds_token, may_name
 from aimux.gateway.forms import is_form
-from aimux.gateway.models import Target
 from aimux.gateway.mounts import REMEMBERED, SHORT
 from aimux.gateway.route import Route  # noqa: TC001 - compiled, a dataclass's annotations are looked up
 from aimux.gateway.wrong_mount import wrong_mount
@@ -94,8 +93,6 @@ class Admitted:
     """The body is a form."""
     path_model: str = ""
     """The model that the target names; "": the body does."""
-    targets: tuple[Target, ...] = ()
-    """Where such requests go, if nothing that they say decides about it."""
     sent: tuple[Route, Credential, Origin, bytes] | None = field(default=None, repr=False)
     """The last request's way, and the head that it went up with, but for its length: `Provider.prepare` is pure."""
     start: bytes = field(default=b"", repr=False)
@@ -154,9 +151,6 @@ class Epoch:
         if (wrong := wrong_mount(self.setup, head.path, received.headers, at=mount, secure=secure)) is not None:
             raise wrong
         provider = route.provider
-        form, path_model = is_form(received.headers), provider.model_in_path(head)[:MAX_MODEL]
-        decided = form or path_model or not self.setup.models.empty or "x-aimux-account" in received.headers
-        bound = caller.own is not None or (caller.access is not None and caller.access.allowance is not None)
         return Admitted(
             self,
             route,
@@ -169,9 +163,8 @@ class Epoch:
             _who(caller),
             counted=provider.counts(head),
             asks_usage=provider.asks_usage(head),
-            form=form,
-            path_model=path_model,
-            targets=() if decided or bound else (Target(route),),
+            form=is_form(received.headers),
+            path_model=provider.model_in_path(head)[:MAX_MODEL],
         )
 
 

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from aimux.accounts import Selection
     from aimux.gateway.call import Attempt, Call
-    from aimux.gateway.large_bodies import Skimmed
     from aimux.gateway.mounts import Mount
     from aimux.gateway.route import Route
     from aimux.gateway.setup import Setup
@@ -236,10 +235,7 @@ class Gateway:
             raw, there = await request.read(setup.max_body_size), time.time()
         record.bytes_in = len(raw)
         body = Body(raw, coding_of(headers) if CONTENT_ENCODING in headers else "")
-        skimmed: Skimmed | None = None
-        call = self.routing.plain(request, setup, admitted, record, body) if upgrade is None else None
-        if call is None:
-            call, skimmed = await self.routing.route(request, setup, admitted, record, body, upgrade)
+        call, skimmed = await self.routing.route(request, setup, admitted, record, body, upgrade)
         if admitted.asks_usage and caller.own is None:
             return self._usage(admitted, call.selection, record, started)
         if admitted.counted:

@@ -11,7 +11,7 @@ from aimux.gateway.call import Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.forms import read_form
-from aimux.gateway.large_bodies import LARGE, is_large, skim
+from aimux.gateway.large_bodies import is_large, skim
 from aimux.gateway.models import Target
 from aimux.gateway.named_models import NamedModels
 from aimux.plugin.errors import ErrorKind, GatewayError
@@ -38,31 +38,6 @@ class Routing:
     def __init__(self, limiting: Limiting, storage: VendorStorage) -> None:
         self.limiting = limiting
         self.storage = storage
-
-    def plain(
-        self, request: Request, setup: Setup, admitted: Admitted, record: RequestRecord, body: Body
-    ) -> Call | None:
-        """What `route` gives for most requests; None: it has to be asked. Its questions, and that it is a coroutine,
-        would cost these a hundredth of all that they take."""
-        targets, raw = admitted.targets, body.raw
-        storage, policy = self.storage.deposits, self.limiting.limits.policy
-        if not targets or len(raw) > LARGE or body.encoding or policy.by_model or storage:
-            return None
-        if raw:
-            record.model = admitted.model_of(body)
-        route, caller, conversation = admitted.route, admitted.caller, admitted.sender.conversation
-        choice = raw and len(route.accounts.accounts) > 1
-        if choice and not conversation:
-            conversation = conversation_of(route.provider, admitted.head, body) or ""
-        record.conversation = conversation
-        access = caller.access
-        selection = Selection(
-            record.model,
-            f"{caller.name}\0{conversation}" if choice and conversation else None,
-            groups=access.groups if access is not None else None,
-        )
-        shared = setup.shared_storage or access is None
-        return Call(request.turn, admitted, body, record, targets, selection, shared=shared)
 
     async def route(
         self,
