@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from aimux.compiling import mypyc_attr
@@ -13,7 +14,7 @@ from aimux.http.unpacking import RATIO, most_of
 from aimux.plugin.body import Body
 from aimux.plugin.codings import DecodeError, TooLarge, unpacked
 from aimux.plugin.errors import ErrorKind, GatewayError
-from aimux.plugin.stored import MOST, TooManyReferences, ids_in_query, texts_like_ids
+from aimux.plugin.stored import MOST, TooManyReferences, ids_in_query, names_in_path, texts_like_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -158,7 +159,7 @@ def references_of(
         found = provider.refers_to(head, body) + ids_in_query(head.target)
     except TooManyReferences:
         raise GatewayError(ErrorKind.BAD_REQUEST, TOO_MANY, retry=False) from None
-    return found if others is None else (*found, *filter(others, texts_like_ids(body)))
+    return found if others is None else (*found, *filter(others, chain(names_in_path(head.path), texts_like_ids(body))))
 
 
 def _most(body: Body) -> int:

@@ -125,8 +125,10 @@ class OwnLists:
         own = []
         for item in page.items:
             one = item.get("id") if isinstance(item, dict) else None
+            place = self._deposits.find(instance, [one]) if isinstance(one, str) else None
+            if place is not None and place.belongs_to_another(user):
+                continue  # whatever it looks like
             if isinstance(one, str) and is_id(one):
-                place = self._deposits.find(instance, [one])
                 if place is None or place.owner is None:
                     place = self._deposits.find(instance, makers[one])
                 if place is None or place.owner != user:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -23,6 +24,8 @@ EVERYBODYS = "*"
 """In place of an id: a request names all that is stored with the account, whoever has stored it."""
 LARGEST_PAGE = 100
 """Items that every vendor's lists give at once: all pages but the first ask for this many."""
+_SHORTEST = 8
+"""Characters of what looks like no id and is one: words and counters of a few are in many paths."""
 LONGEST_ID = 512
 """Characters: another gateway writes where a response lies into its id, in base64."""
 _ID = re.compile(
@@ -61,6 +64,15 @@ def ids_in_path(path: str) -> tuple[str, ...]:
     if "_" not in path and "-" not in path:
         return ()
     return tuple(part for segment in path.split("/")[2:] for part in _NOT_IN_IDS.split(segment) if is_id(part))
+
+
+def names_in_path(path: str) -> Iterator[str]:
+    """What could be ids among a path's segments that look like none: Gemini's are two (`batches/a1b2c3`)."""
+    if "/models" not in path:
+        parts = unquote(path).split("/")[2:]
+        for one in (*parts, *map("/".join, pairwise(parts))):
+            if len(one) >= _SHORTEST and not one.isalpha():
+                yield one
 
 
 def ids_in_query(target: str) -> tuple[str, ...]:

@@ -49,6 +49,17 @@ async def test_a_name_may_be_long_or_no_word(start: Start, vendor: Vendor, prefi
     assert (await ask(aimux, "chat", method="POST", body=body))[0] == 200
 
 
+@pytest.mark.parametrize("prefix", ["batches.of:", "20261129"])
+async def test_a_name_may_look_like_none(start: Start, vendor: Vendor, prefix: str) -> None:
+    vendor.prefix = prefix
+    aimux = await start(users=USERS)
+    named = await upload(aimux)
+    assert (await ask(aimux, f"files/{named}", BOB))[0] == 404
+    assert await listed(aimux, BOB) == []
+    assert (await ask(aimux, f"files/{named}"))[0] == 200
+    assert await listed(aimux) == [named]
+
+
 async def test_nor_is_it_what_a_body_names(start: Start, vendor: Vendor) -> None:
     aimux = await start(users=USERS)
     named = await upload(aimux)
