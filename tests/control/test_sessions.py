@@ -86,6 +86,17 @@ def signed(**claims: Any) -> str:
     return jwt.encode({"sub": "ada", "exp": int(time.time()) + 600, **claims}, SECRET, "HS256")
 
 
+@pytest.mark.parametrize("blank", ["\u2000", "\u00a0", "\u0085", "\u3000"])
+def test_a_name_behind_a_space_of_unicode_is_another_cookie(site: Site, blank: str) -> None:
+    """Browsers keep `__Host-` from pages of sibling domains, but not a name that begins with such a space: Django's
+    "cookie chaos"."""
+    own, foreign = site.sign_in(token=TOKENS["max"])[1], site.sign_in(token=TOKENS["gus"])[1]
+    cookies = f"{blank}{foreign}; {own}".encode().decode("latin-1")
+    page = site.send("GET", "/dashboard/me", cookie=cookies)[2]
+    assert ("max" in page, "gus" in page) == (True, False)
+    assert not site.signed_in(f"{blank}{foreign}".encode().decode("latin-1"))
+
+
 def test_a_token_signed_elsewhere_opens_none(site: Site) -> None:
     """It would outlive the token and its revocation, and have the role of the user of that name, not the claimed."""
     demoted = signed(role="viewer")
