@@ -16,7 +16,14 @@ from aimux.config.tokens import HashedToken, PlainToken, Token, TokenFile
 
 EMAIL = r"^[^@\x00-\x20\x7f-\xa0]{1,64}@[^@\x00-\x20\x7f-\xa0]{1,189}$"
 """Without `\\s`, which every engine of regular expressions reads in its own way."""
+ADMIN_KEY = "admin-key"
+"""Who made a change with the machine's admin key, in the audit log."""
 GroupName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+def names_the_machine(name: str) -> bool:
+    """Whether a user of this name would pass for one of the machine's own administrators in the audit log."""
+    return name == ADMIN_KEY or name.startswith("cli:")
 
 
 class _TokenHolder(Section):
@@ -78,6 +85,8 @@ class User(_TokenHolder):
     def _printable(cls, name: str, info: ValidationInfo) -> str:
         if not name.isprintable() or name != name.strip():
             raise wrong("holds characters that can't be shown, or spaces around it")
+        if names_the_machine(name):
+            raise wrong(f"{name!r} is what the audit log calls the machine's own administrators", "choose another name")
         taken = loading(info).taken
         if ("user", name) in taken:
             raise wrong(f"there is a user {name!r} already", "give every user a name of its own")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aimux.config.people import ADMIN_KEY
 from aimux.control.api.problems import Refused
 from aimux.people import Actor, Role
 from aimux.people.signed import SIGNED
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from aimux.people import User
 
 __all__ = ["ADMIN_KEY", "Principal", "Role", "refuse_signed", "require"]
-
-ADMIN_KEY = "admin-key"
-"""The name of whoever has the machine's own key."""
 
 
 @dataclass(frozen=True, slots=True)

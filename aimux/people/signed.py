@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from aimux.config.people import names_the_machine
 from aimux.people.directory import Access, Denied
 from aimux.people.models import Role, User
 
@@ -173,10 +174,13 @@ class Signed:
         settings = self.settings
         if not str(said["sub"]).isprintable():  # it is stored and logged, and no database takes half a character or NUL
             return _refused(Denied.FOREIGN, "its sub holds characters that can't be printed")
-        names = (_claim(said, claim) for claim in settings.user_claim)
-        name = next((name for name in names if isinstance(name, str) and _is_name(name)), None)
+        # Some signers let people write down any address: one that is not theirs must not make them its owner here.
+        claims = [claim for claim in settings.user_claim if claim != "email" or _is_verified(said)]
+        names = (_claim(said, claim) for claim in claims)
+        name = next((name for name in names if isinstance(name, str) and _is_user(name)), None)
         if name is None:
-            return _refused(Denied.FOREIGN, f"it names no user in {', '.join(settings.user_claim)}")
+            unverified = "" if len(claims) == len(settings.user_claim) else " (its email_verified is not true)"
+            return _refused(Denied.FOREIGN, f"it names no user in {', '.join(settings.user_claim)}{unverified}")
         role = None
         if settings.role_claim is not None:
             told = _claim(said, settings.role_claim)
@@ -220,6 +224,15 @@ def _claim(said: Mapping[str, Any], path: str) -> Any:
 
 def _is_name(text: str) -> bool:
     return 0 < len(text) <= 100 and text.isprintable() and text == text.strip()
+
+
+def _is_user(name: str) -> bool:
+    return _is_name(name) and not names_the_machine(name)
+
+
+def _is_verified(said: Mapping[str, Any]) -> bool:
+    """Whether the signer vouches for `email`, as far as it tells: many that know their people say nothing."""
+    return said.get("email_verified", True) in (True, "true")
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -96,6 +96,8 @@ listen: ":1"
         ("state_dir: 5", "state_dir", "must be a path, not a number", "quotes"),
         ("users: [{name: '', token_sha256: x}]", "users[0].name", "is empty", ""),
         ('users: [{name: "a\\nb"}]', "users[0].name", "can't be shown", ""),
+        ("users: [{name: admin-key}]", "users[0].name", "what the audit log calls", "choose another name"),
+        ('users: [{name: "cli:root"}]', "users[0].name", "what the audit log calls", "choose another name"),
         ("users: [{token: x}]", "users[0].name", "is missing: The user's name", ""),
         ("users: [{name: a}]", "users[0]", "has no token", "exactly one of"),
         ("users: [{name: a, token: 1234567890123456789}]", "users[0].token", "is not text", "quotes"),

@@ -225,6 +225,7 @@ async def test_who_reaches_which_account(start: Start) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
+        ("/users", {"name": "admin-key"}, "body.name: The audit log calls whoever has the admin key 'admin-key'"),
         ("/users", {"name": "Jürgen Müller"}, "body.name: A name has at most 100 letters"),
         ("/users", {"name": "a/b"}, "begins with a letter or digit"),
         ("/users", {"name": "x" * 101}, "at most 100"),

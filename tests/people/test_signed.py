@@ -126,6 +126,29 @@ def test_claims_give_user_groups_and_role() -> None:
     assert access.user.role is Role.MEMBER
 
 
+@pytest.mark.parametrize("said", [False, "false", "yes", {}])
+def test_an_address_that_the_signer_does_not_vouch_for_names_nobody(said: Any) -> None:
+    """Grafana's CVE-2023-3128, oauth2-proxy's `insecure_oidc_allow_unverified_email`."""
+    verifier, strict = signed(user_claim=["email", "sub"]), signed(user_claim="email")
+    text = token(sub="4711", email="ann@example.com", email_verified=said)
+    access = find(verifier, text)
+    assert isinstance(access, Access)
+    assert access.user.name == "4711"
+    assert find(strict, text) is Denied.FOREIGN
+
+
+@pytest.mark.parametrize("said", [{}, {"email_verified": True}, {"email_verified": "true"}])
+def test_one_that_it_vouches_for_or_says_nothing_about_does(said: dict[str, Any]) -> None:
+    access = find(signed(user_claim="email"), token(email="ann@example.com", **said))
+    assert isinstance(access, Access)
+    assert access.user.name == "ann@example.com"
+
+
+@pytest.mark.parametrize("name", ["admin-key", "cli:root"])
+def test_nobody_has_a_name_of_the_machines_own_administrators(name: str) -> None:
+    assert find(signed(role_claim="role"), token(sub=name, role="admin")) is Denied.FOREIGN
+
+
 def test_a_subject_that_was_revoked() -> None:
     verifier = signed()
     text, other = token(iss="https://a.example"), token(sub="s-2")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from aimux.config.people import EMAIL
+from aimux.config.people import EMAIL, names_the_machine
 from aimux.config.scopes import SCOPE_PATTERN, parse_scope
 from aimux.control.api.body import Body
 from aimux.control.api.limit_models import Used
@@ -28,7 +28,14 @@ def _new_name(name: str) -> str:
     return name
 
 
+def _of_a_user(name: str) -> str:
+    if names_the_machine(name):
+        raise ValueError(f"The audit log calls whoever has the admin key {name!r}: choose another name")
+    return name
+
+
 NewName = Annotated[str, AfterValidator(_new_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
+NewUserName = Annotated[NewName, AfterValidator(_of_a_user)]
 UserName = Annotated[str, Field(pattern=ANY_NAME, max_length=100, description="A user's name.")]
 TokenId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="A token's id, which is no secret.")]
 
@@ -86,7 +93,7 @@ Span = Annotated[
 class NewUser(Given):
     """Somebody who may call."""
 
-    name: NewName
+    name: NewUserName
     email: Email | None = None
     role: Role = Role.MEMBER
     groups: list[GroupName] = Field(default=[], max_length=100)
