@@ -81,7 +81,7 @@ def test_access_lines_come_at_info_only(logs: Logs, lines: Callable[[], list[str
 
 
 def test_a_message_can_not_forge_a_line(lines: Callable[[], list[str]]) -> None:
-    log.info("asked for %s", "x\n2027-01-15T08:00:00.250Z ACCESS  user=root \x1b[2J\x9b2J\u2028")
+    log.info("asked for %s", "x\n2027-01-15T08:00:00.250Z ACCESS  user=root \x1b[2J\x9b2J\u2028\u202e")
     (line,) = lines()
     assert line.isprintable()
 
