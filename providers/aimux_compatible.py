@@ -110,9 +110,12 @@ class Compatible(Provider):
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
         if not self._anthropic:
             openai.refuse_keys(request)
-        target = "/" + request.target.lstrip("/")
-        while target.startswith("/v1/v1/" if self._anthropic else "/v1/"):
-            target = target[3:]
+        if self._anthropic:
+            target = anthropic.versioned(request.target)
+        else:
+            target = "/" + request.target.lstrip("/")
+            while target.startswith("/v1/"):
+                target = target[3:]
         changed = {"authorization": f"Bearer {credential.secret}"} if self._bearer else {"x-api-key": credential.secret}
         return Upstream(self._base_url, target, changed, _DROP)
 

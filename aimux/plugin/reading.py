@@ -41,7 +41,7 @@ def plain_path(path: str) -> str:
 def named_model(path: str) -> str:
     """The model that is asked for by itself, in a path below `/models/`; "": none is."""
     above, _, name = path.partition("/models/")
-    return unquote(name) if above in {"", "/v1"} else ""
+    return unquote(name) if not above.replace("/v1", "").strip("/") else ""
 
 
 def texts(delta: object) -> int:

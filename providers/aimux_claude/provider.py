@@ -154,7 +154,7 @@ class Claude(Provider):
         target, headers = request.target, request.headers
         oauth = credential.kind == "oauth"
         if not target.startswith("/v1/messages"):
-            target = _tidy(target)
+            target = anthropic.versioned(target)
             _refuse_the_accounts_own(request, target, oauth=oauth)
         betas = headers.getall(BETA, None)
         if oauth:
@@ -253,14 +253,6 @@ def _listed(betas: list[str]) -> list[str]:
 
 def _names(betas: list[str], wanted: str) -> bool:
     return any(wanted in line for line in betas) and wanted in _listed(betas)
-
-
-def _tidy(target: str) -> str:
-    """Base URLs that end in a slash or in `/v1` make `//v1/messages` and `/v1/v1/messages` of Claude Code's path."""
-    target = "/" + target.lstrip("/")
-    while target.startswith("/v1/v1/"):
-        target = target[3:]
-    return target
 
 
 def _refuse_the_accounts_own(request: RequestHead, target: str, *, oauth: bool) -> None:

@@ -211,7 +211,15 @@ def test_codex_finds_models_where_a_key_lists_none_for_it(chatgpt: ChatGPT, name
     assert [model["id"] for model in listed["data"]] == ["gpt-5.5", *names]
 
 
-@pytest.mark.parametrize("target", ["/v1/models/mine", "/models/mine?client_version=1"])
+@pytest.mark.parametrize("base", ["", "/", "/v1", "/v1/v1", "/codex", "/backend-api/codex", "/backend-api/codex/v1"])
+def test_codex_finds_models_whatever_its_base_url_ends_in(chatgpt: ChatGPT, base: str) -> None:
+    head = RequestHead("GET", f"{base}/models?client_version=0.171.0", CIMultiDict())
+    assert chatgpt.prepare(head, LOGIN).target == "/models?client_version=0.171.0"
+    told = json.loads(chatgpt.list_models(head, b'{"object": "list", "data": []}', {"fast": "gpt-5.5"}) or b"")
+    assert ([model["id"] for model in told["data"]], told["models"]) == (["fast"], [])
+
+
+@pytest.mark.parametrize("target", ["/v1/models/mine", "/models/mine?client_version=1", "/v1/v1/models/mine"])
 def test_a_name_of_the_configuration_may_be_asked_for_by_itself(chatgpt: ChatGPT, target: str) -> None:
     head = RequestHead("GET", target, CIMultiDict())
     told = json.loads(chatgpt.list_models(head, b"", {"mine": "gpt-5.5"}) or b"")

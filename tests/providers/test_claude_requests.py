@@ -94,6 +94,12 @@ def test_an_api_key_account_sends_its_key_alone_and_no_oauth_beta(
         ("//v1/messages?beta=true", "/v1/messages?beta=true"),
         ("/v1/v1/messages?beta=true", "/v1/messages?beta=true"),
         ("//v1/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        # Vercel's AI SDK wants a base URL with `/v1`, and adds the rest to the one that Claude Code takes.
+        ("/messages", "/v1/messages"),
+        ("//messages?beta=true", "/v1/messages?beta=true"),
+        ("/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/models?limit=1000", "/v1/models?limit=1000"),
+        ("/models/claude-opus-5", "/v1/models/claude-opus-5"),
         ("/v1/models?limit=1000", "/v1/models?limit=1000"),
         ("/", "/"),
         ("/api/hello", "/api/hello"),
@@ -285,6 +291,14 @@ def test_names_of_the_configuration_are_on_the_last_page_of_the_models(claude: C
     assert claude.list_models(head, json.dumps(page).encode(), {"mine": "claude-a"}) is None
     told = json.loads(claude.list_models(head, json.dumps({**page, "has_more": False}).encode(), {"mine": "x"}) or b"")
     assert ([model["id"] for model in told["data"]], told["last_id"]) == (["claude-a", "mine"], "mine")
+
+
+@pytest.mark.parametrize("target", ["//v1/models?limit=1000", "/v1/v1/models?limit=1000", "/models", "/v1/models/"])
+def test_names_of_the_configuration_are_listed_whatever_the_base_url_ends_in(claude: Claude, target: str) -> None:
+    """Claude Code adds `/v1/models` to a base URL that ends in `/v1`, too, and Vercel's AI SDK no `/v1` to any."""
+    head = RequestHead("GET", target, CIMultiDict())
+    told = json.loads(claude.list_models(head, b'{"data": []}', {"mine": "claude-a"}) or b"")
+    assert [model["id"] for model in told["data"]] == ["mine"]
 
 
 def test_a_name_of_the_configuration_can_do_what_its_model_can(claude: Claude) -> None:

@@ -41,10 +41,10 @@ def test_an_openai_base_is_what_the_sdk_takes(base_url: str, address_of_chat: st
 
 
 @pytest.mark.parametrize("base_url", ["https://kimi.example/anthropic", "https://kimi.example/anthropic/v1/messages"])
-@pytest.mark.parametrize("target", ["/v1/messages?beta=true", "//v1/messages?beta=true", "/v1/v1/messages?beta=true"])
-def test_an_anthropic_base_is_what_the_sdk_takes(base_url: str, target: str) -> None:
+@pytest.mark.parametrize("below", ["/v1/messages", "//v1/messages", "/v1/v1/messages", "/messages"])
+def test_an_anthropic_base_is_what_the_sdk_takes(base_url: str, below: str) -> None:
     provider = make(base_url=base_url, format="anthropic")
-    assert address(provider, target) == "https://kimi.example/anthropic/v1/messages?beta=true"
+    assert address(provider, f"{below}?beta=true") == "https://kimi.example/anthropic/v1/messages?beta=true"
 
 
 @pytest.mark.parametrize(

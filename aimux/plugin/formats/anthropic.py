@@ -63,6 +63,8 @@ _BETA = istr("anthropic-beta")
 _THREADS = "message-threads-"
 """Of the beta with which a request may name an answer, and go on from there: each answer is kept then."""
 _OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
+_UNVERSIONED = re.compile(r"/(?:messages(?:/count_tokens)?|models(?:/[^/?]+)?)/?(?:\?.*)?")
+_MODELS = re.compile(r"/*(?:v1/+)*models/*")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
 _RESULTS = re.compile(rb'(?<=")https?://[^"\\\s]{1,1000}?(?=/v1/messages/batches/[^"/\\\s]{1,200}/results["?])')
 _RESULTS_OF = re.compile(r"/(?:v1/)*messages/batches/([^/]{1,128})/results", re.IGNORECASE)
@@ -255,7 +257,7 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
         return None
     if (name := named_model(request.path)) in names:
         return None if answer else json.dumps(_model(name)).encode()
-    if request.path.rstrip("/") != "/v1/models" or (answer and not names):
+    if not _MODELS.fullmatch(request.path) or (answer and not names):
         return None
     listed = Body(answer).json() or {"has_more": False}
     if listed.get("has_more") is True:
@@ -277,6 +279,16 @@ def _model(name: str, like: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 # --- where its clients ask -----------------------------------------------------------------------------------------
+
+
+def versioned(target: str) -> str:
+    """A target with one `/v1`. Base URLs that end in a slash or in `/v1` make `//v1/messages` and `/v1/v1/messages` of
+    Claude Code's path; Vercel's AI SDK, which wants `/v1` in its base, makes `/messages` of one that Claude Code
+    takes."""
+    target = "/" + target.lstrip("/")
+    while target.startswith("/v1/v1/"):
+        target = target[3:]
+    return "/v1" + target if _UNVERSIONED.fullmatch(target) else target
 
 
 def speaks(path: str) -> bool:

@@ -105,6 +105,7 @@ _ITEM = re.compile(
 _RUNS = re.compile(r"(?:/v1)*/evals/[^/]+/runs", re.IGNORECASE)
 _OF_EVERYBODY = ("responses", "stored_completions")
 _OWN_PATH = re.compile(r"(?:.*/(?:v1|codex))?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
+_MODELS = re.compile(r"/*(?:v1/+)*(?:(?:backend-api/)?codex/+(?:v1/+)*)?models/*")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
 # --- aimux's own errors ----------------------------------------------------------------------------------------------
@@ -354,7 +355,7 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
         return None
     if (name := named_model(request.path)) in names:
         return None if answer else json.dumps(_model(name, "aimux")).encode()
-    if request.path.rstrip("/") not in {"/v1/models", "/models"}:
+    if not _MODELS.fullmatch(request.path):
         return None
     listed = Body(answer).json()
     data, codex = listed.get("data"), listed.get("models")
