@@ -10,7 +10,7 @@ from aimux.gateway.client_address import TrustedProxies, from_foreign_page
 from aimux.gateway.cors import Cors
 from aimux.gateway.guesses import Guesses, NotLookedAt
 from aimux.people import Access, Denied
-from aimux.people.tokens import digest, form
+from aimux.people.tokens import PREFIX, digest, form
 from aimux.plugin.errors import CredentialError, ErrorKind, GatewayError
 from aimux.redaction import mask_error
 
@@ -32,16 +32,23 @@ def presented_tokens(headers: Headers, key_header: str) -> list[str]:
 
     If there is an `x-aimux-token`, it is the only one: the other headers then hold the vendor's credential.
     """
-    if token := headers.get(OWN_HEADER, "").strip():
+    if token := _alone(headers.get(OWN_HEADER, "")):
         return [token]
     tokens = []
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and (token := token.strip()):
+    if scheme.lower() == "bearer" and (token := _alone(token)):
         tokens.append(token)
     for name in ("x-api-key", key_header):
-        if (key := headers.get(name, "").strip()) and key not in tokens:
+        if (key := _alone(headers.get(name, ""))) and key not in tokens:
             tokens.append(key)
     return tokens
+
+
+def _alone(value: str) -> str:
+    """Other gateways want `Bearer` before the key in such headers, and people write it before what a client puts it to
+    by itself."""
+    value = value.strip()
+    return value[7:].lstrip() if value[:7].lower() == "bearer " else value
 
 
 class Authentication:
@@ -222,9 +229,10 @@ def _advice(tokens: list[str], provider: Provider) -> str:
     for token in tokens:
         if advice := provider.vendor_token_advice(token):
             return advice
-    if any(form(token) == "mistyped" for token in tokens):
+    if any(PREFIX in token and form(token) != "whole" for token in tokens):
         advice = (
-            "This token has a typing error or is cut short (its checksum does not fit): copy the whole of it again."
+            "This token has a typing error, is cut short or has something around it, quotation marks say (its checksum"
+            " does not fit): copy it again, the whole of it and nothing else."
         )
     else:
         advice = _DENIED[Denied.UNKNOWN] if tokens else _nothing_sent(provider)

@@ -51,6 +51,10 @@ def refused(auth: Authentication, headers: dict[str, str], peer: str = "127.0.0.
         {"authorization": f"Bearer {TOKEN}", "x-api-key": TOKEN},
         {"authorization": "Bearer something-else-entirely", "x-api-key": TOKEN},
         {"authorization": f"Bearer {TOKEN}", "x-api-key": "sk-ant-api03-theirs"},
+        # The variable held `Bearer …`, or another gateway wanted it so.
+        {"authorization": f"Bearer Bearer {TOKEN}"},
+        {"x-api-key": f"Bearer {TOKEN}"},
+        {"x-aimux-token": f"bearer  {TOKEN}"},
     ],
 )
 def test_a_token_is_taken_from_either_header(headers: dict[str, str]) -> None:
@@ -71,6 +75,16 @@ def test_with_users_a_request_without_a_valid_token_is_refused_also_from_loopbac
 
 def test_allow_anonymous_does_not_open_an_aimux_with_users() -> None:
     assert refused(authentication(anonymous=True), {}).status == 401
+
+
+@pytest.mark.parametrize("form", ["{0:.40}", '"{0}"', "'{0}'", "token={0}"])
+def test_a_token_with_something_around_it_is_told_from_an_unknown_one(form: str) -> None:
+    """`docker --env-file` keeps quotation marks."""
+    token = make_token()
+    error = refused(authentication(), {"authorization": f"Bearer {form.format(token)}"})
+    assert "quotation marks" in error.message
+    assert token[:20] not in error.message
+    assert "not known" in refused(authentication(), {"authorization": f"Bearer {token}"}).message
 
 
 def test_a_vendors_own_token_gets_advice_and_is_not_repeated() -> None:
