@@ -103,7 +103,8 @@ def call_tool(tools: Sequence[object], wanted: str, schema_key: str) -> ToolCall
 
 
 def example(schema: dict[str, Any], depth: int = 0) -> Any:
-    """A small value that a JSON schema allows; strings are a harmless shell command, in case one is run."""
+    """A small value that a JSON schema allows; strings are a harmless shell command, in case one is run, and addresses
+    nobody's."""
     if "enum" in schema:
         return schema["enum"][0]
     kind = schema.get("type", "object" if "properties" in schema else "string")
@@ -112,6 +113,8 @@ def example(schema: dict[str, Any], depth: int = 0) -> Any:
     if kind == "object":
         properties = schema.get("properties", {})
         return {name: example(properties.get(name, {}), depth + 1) for name in schema.get("required", [])}
+    if schema.get("format") == "uri":
+        return "https://simulator.invalid/"
     if kind == "array":
         return [] if depth > 4 or not schema.get("minItems") else [example(schema.get("items", {}), depth + 1)]
     simple: dict[str, Any] = {"integer": 1, "number": 1, "boolean": False, "null": None}

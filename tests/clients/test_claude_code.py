@@ -67,6 +67,15 @@ async def test_a_tool_turn(seat: Seat) -> None:
     assert [result["content"] for result in results] == ["simulator"], "the shell ran what the model asked for"
 
 
+async def test_web_fetch_asks_past_aimux_whether_it_may(seat: Seat) -> None:
+    """docs/troubleshooting.md says so: no gateway can answer that for it."""
+    seat.anthropic.script("tool:WebFetch")
+    caught, environ = len(seat.world.trap.caught), seat.world.trap.environ | {"ENABLE_TOOL_SEARCH": "false"}
+    assert (await claude_code(seat, "say hi", "--allowedTools", "WebFetch", environ=environ)).code == 0
+    assert seat.world.trap.caught[caught:] == ["CONNECT api.anthropic.com:443 HTTP/1.1"]
+    assert b"Unable to verify if domain simulator.invalid is safe to fetch." in seat.sent[1].body
+
+
 @VERSIONS
 async def test_turns_and_retries_on_one_connection(seat: Seat) -> None:
     seat.anthropic.script("ok", "529")
