@@ -108,6 +108,11 @@ NEVER_TO_CLIENT = HOP_BY_HOP | frozenset(
         # these speak of the upstream's host, which the client doesn't talk to
         "alt-svc",
         "strict-transport-security",
+        # and with these browsers would report failures at aimux's address to others, or forget what they keep for it
+        "clear-site-data",
+        "nel",
+        "report-to",
+        "reporting-endpoints",
         # aimux's own is on every answer; the upstream's is passed as x-upstream-request-id
         "x-request-id",
     }
@@ -136,7 +141,9 @@ class _Passing(dict[tuple[str, ...], Callable[[list[bytes]], Iterable[bytes]]]):
         return pick
 
     def _passes(self, name: str) -> bool:
-        return name not in self._blocked and not name.startswith(self._prefixes)
+        """Servers that follow CGI (WSGI, Rack, PHP) read an underscore as a hyphen."""
+        names = {name, name.replace("_", "-")}
+        return self._blocked.isdisjoint(names) and not any(one.startswith(self._prefixes) for one in names)
 
     def lines(self, head: RequestHead | ResponseHead, ended: Collection[str]) -> list[bytes]:
         """The lines of a head that pass; `ended` are further names that don't."""
@@ -158,7 +165,7 @@ def _client(blocked: frozenset[str], prefix: str) -> _Passing:
 
 def from_stand_in(headers: Headers) -> bool:
     """Whether a request came through a proxy, a CDN or the like, as its headers say."""
-    names = {name.lower() for name in headers}
+    names = {name.lower().replace("_", "-") for name in headers}
     return not STAND_INS.isdisjoint(names) or any(name.startswith(STAND_IN_PREFIXES) for name in names)
 
 

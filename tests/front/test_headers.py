@@ -46,6 +46,18 @@ async def test_what_ends_here_of_a_request(aimux: Aimux, upstream: StrictUpstrea
     await honest(aimux, upstream)
 
 
+async def test_so_it_does_with_underscores(aimux: Aimux, upstream: StrictUpstream) -> None:
+    """oauth2-proxy's CVE-2025-64484: servers that follow CGI take `X_Forwarded_User` for `X-Forwarded-User`."""
+    names = named("client to upstream")
+    names += [f"{beginning}any-thing" for beginning in named("client to upstream, by their beginning")]
+    lines = [f"{spelt(name, number).replace('-', '_')}: x" for number, name in enumerate(names) if "-" in name]
+    await ask(aimux, head("GET /plain/v1/chat HTTP/1.1", *lines, "session_id: s"), until=b"evil")
+    assert len(lines) > 20
+    assert upstream.raw.lower().count(b"_") == 1
+    assert b"session_id: s" in upstream.raw
+    await honest(aimux, upstream)
+
+
 async def test_what_ends_here_of_an_answer(aimux: Aimux, upstream: Upstream) -> None:
     names = [name for name in named("upstream to client") if name not in OWN]
     names += [f"{beginning}anything" for beginning in named("upstream to client, by their beginning")]
