@@ -110,7 +110,7 @@ def check_target(target: str, *, slashes: bool = False) -> None:
     """
     if not _PLAIN.fullmatch(target):
         if not target.startswith("/"):
-            raise _bad("it must be a path that begins with '/', not a full URL")
+            raise _bad("it must be a path, not a full URL: aimux is no proxy, its address is a client's base URL")
         if not _ENCODED.fullmatch(target):
             raise _bad("it holds characters that a URL may not hold")
         path = target.partition("?")[0]

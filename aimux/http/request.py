@@ -32,7 +32,10 @@ decide how much idle connections hold."""
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _HOST = istr("host")
 _EXPECT = istr("expect")
-_UNSERVED = frozenset({b"CONNECT", b"TRACE"})
+_UNSERVED = {
+    b"CONNECT": "the method CONNECT is not served: aimux is no proxy, its address is a client's base URL",
+    b"TRACE": "the method TRACE is not served",
+}
 """CONNECT asks for a tunnel; TRACE makes an upstream repeat what it got, the account's credential included."""
 _IN_NO_TRAILER = frozenset({"content-length", "transfer-encoding"})
 _REMEMBERED: Final = 1024
@@ -58,7 +61,7 @@ class _RequestLines(dict[bytes, tuple[str, str, bool]]):
         if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
             raise RequestError("only the versions 1.1 and 1.0 of HTTP are served", 505)
         if method in _UNSERVED:
-            raise RequestError(f"the method {method.decode()} is not served", 501)
+            raise RequestError(_UNSERVED[method], 501)
         read = (method.decode("ascii"), target.decode("latin-1"), version == b"HTTP/1.1")
         if len(line) <= _SHORT:
             if len(self) >= _REMEMBERED:

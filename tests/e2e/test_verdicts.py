@@ -129,6 +129,23 @@ async def test_a_wrong_base_url_is_a_400_that_names_the_right_one(
         assert not sim.requests
 
 
+@pytest.mark.parametrize(
+    ("page", "statuses", "reader"),
+    [("app://obsidian.md", [204, 400], "app://obsidian.md"), ("https://evil.example", [400, 400], None)],
+)
+async def test_a_page_that_may_call_can_read_that_its_base_url_is_wrong(
+    tmp_path: Path, http: aiohttp.ClientSession, page: str, statuses: list[int], reader: str | None
+) -> None:
+    """Its browser would call that a matter of CORS, and the person looks for the fault there."""
+    allowed = {"cors": {"allowed_origins": ["app://obsidian.md"]}}
+    async with Simulator() as sim, gateway(tmp_path, sim, [(sim.accounts["claude"], "default")], **allowed) as app:
+        url, asks = f"{app.addresses[0]}/v1/messages", {"origin": page, "access-control-request-method": "POST"}
+        async with http.options(url, headers=asks) as asked, http.post(url, json=MESSAGE, headers=asks) as told:
+            assert [asked.status, told.status] == statuses
+            assert {answer.headers.get("access-control-allow-origin") for answer in (asked, told)} == {reader}
+            assert "ANTHROPIC_BASE_URL" in await told.text()
+
+
 async def test_what_is_no_other_formats_passes_or_is_not_there(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     async with Simulator() as sim, gateway(tmp_path, sim, [(sim.accounts["claude"], "default")]) as app:
         for path, status in (

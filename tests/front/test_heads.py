@@ -102,6 +102,7 @@ async def test_what_no_path_serves_is_not_implemented(aimux: Aimux, method: str)
     """A 405 would have to tell which methods that path answers."""
     answer = await ask(aimux, head(f"{method} /plain/v1/chat HTTP/1.1"))
     assert answer.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+    assert (b"aimux is no proxy" in answer) is (method == "CONNECT"), "HTTPS_PROXY was set to aimux"
 
 
 async def test_nothing_of_a_refused_line_is_in_the_log_or_the_answer(aimux: Aimux, upstream: StrictUpstream) -> None:

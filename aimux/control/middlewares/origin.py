@@ -27,6 +27,7 @@ async def same_origin(request: web.Request, handler: Handler) -> web.StreamRespo
     if not _has_address(request):
         raise Refused(400, "host", "The Host header is not a valid host.")
     changes = request.method not in _READING or "upgrade" in request.headers
+    changes = changes and request.match_info.http_exception is None  # what is not there is not changed
     if changes and from_other_origin(request.headers):
         raise Refused(403, "origin", "Another site's page can't do this.", remedy="use aimux's own pages, or its API")
     return await handler(request)

@@ -71,15 +71,21 @@ async def begun(request: web.Request, _response: web.StreamResponse) -> None:
 
 
 def _astray(request: web.Request) -> web.Response | None:
-    """For a client whose base URL lacks the mount: what it has to be, in the client's own format."""
+    """For a client whose base URL lacks the mount: what it has to be, in the client's own format.
+
+    A page that may call the mounts may read it: else its browser speaks of CORS, which is not what is wrong.
+    """
     setup = control_of(request).gateway.setup
     error = wrong_mount(setup, request.raw_path.partition("?")[0], request.headers, at=None, secure=request.secure)
     if error is None:
         return None
-    request[ERROR] = error.kind.name.lower()
-    error.request_id = request[REQUEST_ID]
-    answer = error_answer(error, error.provider, request[REQUEST_ID])
-    return web.Response(body=answer.body, status=answer.status, headers=dict(answer.headers))
+    answer = setup.cors.preflight(request.method, request.headers)
+    if answer is None:
+        request[ERROR] = error.kind.name.lower()
+        error.request_id = request[REQUEST_ID]
+        answer = error_answer(error, error.provider, request[REQUEST_ID])
+    headers = {**answer.headers, **setup.cors.answer_headers(request.headers)}
+    return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
 def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refused:
