@@ -64,6 +64,16 @@ async def test_what_is_not_changed_goes_up_as_it_came(start: Start, upstream: Up
     assert body_of(upstream.requests[0]) == PACKED[coding](raw)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "snappy"])
+async def test_what_can_not_be_unpacked_is_no_matter_of_its_size(start: Start, upstream: Upstream, coding: str) -> None:
+    """A client says of a 413 that the conversation is too long."""
+    aimux = await start(models=ROUTED)
+    answer = await aimux.send(request(body=b'{"model": "alias"}', headers=f"Content-Encoding: {coding}\r\n"))
+    assert status_of(answer) == 400
+    assert b"can't be unpacked as its Content-Encoding says" in answer
+    assert not upstream.requests
+
+
 async def test_a_conversation_stays_where_it_is_while_it_grows(start: Start, upstream: Upstream) -> None:
     aimux = await start(accounts=("one", "two", "three"))
     for messages in (PADDING[:1], PADDING[:2], PADDING, PADDING + PADDING):
