@@ -97,6 +97,20 @@ def test_a_name_behind_a_space_of_unicode_is_another_cookie(site: Site, blank: s
     assert not site.signed_in(f"{blank}{foreign}".encode().decode("latin-1"))
 
 
+@pytest.mark.parametrize("change", [{"enabled": False}, {"role": "viewer"}])
+def test_the_link_of_somebody_else_is_worth_what_its_admin_is(site: Site, change: dict[str, Any]) -> None:
+    site.api("POST", "/users", {"name": "eve", "role": "admin"})
+    token = site.api("POST", "/tokens", {"user": "eve"})[1]["token"]
+    cookie, late = (
+        site.by_link(token, user="ada"),
+        site.api("POST", "/sign-in-links", {"user": "ada"}, token)[1]["path"],
+    )
+    assert site.signed_in(cookie)
+    assert site.api("PATCH", "/users/eve", change)[0] == 200
+    assert not site.signed_in(cookie)
+    assert not site.signed_in(site.sign_in(code=late.partition("code=")[2])[1])
+
+
 def test_a_token_signed_elsewhere_opens_none(site: Site) -> None:
     """It would outlive the token and its revocation, and have the role of the user of that name, not the claimed."""
     demoted = signed(role="viewer")

@@ -1,7 +1,8 @@
 """Who is signed in with a browser. The browser has a secret, the database its digest and owner.
 
 A session ends when its time is over, with the token that opened it, and with its user; the role is looked up anew each
-time. While the database is away, a node goes by what it remembers.
+time, and whether an admin who asked for somebody else's link still is one. While the database is away, a node goes by
+what it remembers.
 """
 
 from __future__ import annotations
@@ -190,6 +191,10 @@ class Sessions:
         # A missing token was removed from the configuration, or ended long ago; a key was replaced.
         if token_id and not by_key and (token is None or token.state(present()) != "active"):
             return None
+        if token is not None and token.user != user:  # an admin had asked for the link
+            asked = directory.users.get(token.user)
+            if asked is None or not (asked.enabled and asked.role.includes(Role.ADMIN)):
+                return None
         if user == MACHINE:
             return Principal(ADMIN_KEY, Role.ADMIN, address, token_id=token_id)
         known = directory.users.get(user)
