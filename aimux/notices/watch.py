@@ -25,6 +25,8 @@ SAME_RESET = 600.0
 """Seconds by which a window's reset may waver, and is the same one."""
 DAYS = (14, 3)
 """Seconds before the end of a certificate, or of a login that can't be renewed."""
+MOST_UNPRICED = 20
+"""Models without a price that have a notice each: where an upstream takes any name, a client can make up thousands."""
 
 
 class Watch:
@@ -46,6 +48,8 @@ class Watch:
         """What held at the last look."""
         self._resets: dict[tuple[str, str], float] = {}
         """When an account's window resets, as it was first told."""
+        self._unpriced: dict[tuple[str, str], None] = {}
+        """Models whose price is not known, and said so: provider and name."""
 
     async def run(self) -> None:
         while True:
@@ -94,10 +98,25 @@ class Watch:
         ends = self._certificate_ends(now)
         if ends is not None:
             found += _ending("certificate", "certificate", "aimux's certificate", ends, now)
-        for (provider, model), tariff in list(self._prices.tariffs.items()):
-            if model and tariff is None and self._prices.rates(provider, model, int(now * 1000)) is None:
-                message = f"The price of {model} ({provider}) is not known: set it under `prices`, or update the list."
-                found.append(Notice("unknown_price", f"{provider}/{model}", message, now))
+        return found + self._without_price(now)
+
+    def _without_price(self, now: float) -> list[Notice]:
+        unpriced = dict.fromkeys(
+            (provider, model)
+            for (provider, model), tariff in list(self._prices.tariffs.items())
+            if model and tariff is None and self._prices.rates(provider, model, int(now * 1000)) is None
+        )
+        told = self._unpriced = {one: None for one in self._unpriced if one in unpriced}
+        news = [one for one in unpriced if one not in told]
+        told |= dict.fromkeys(news[: MOST_UNPRICED - len(told)])
+        found = []
+        for provider, model in told:
+            name = model if model.isprintable() else ascii(model)  # a client chose it: no lines of its own in a chat
+            message = f"The price of {name} ({provider}) is not known: set it under `prices`, or update the list."
+            found.append(Notice("unknown_price", f"{provider}/{model}", message, now))
+        if len(unpriced) > len(told):
+            message = "The prices of more models are not known: `aimux prices` shows which."
+            found.append(Notice("unknown_price", "others", message, now))
         return found
 
     def _of_account(self, account: Account, now: float) -> list[Notice]:

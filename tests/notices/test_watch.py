@@ -187,6 +187,22 @@ async def test_a_price_that_nobody_knows_is_told(start: Start) -> None:
     assert look(aimux) == []
 
 
+async def test_models_that_a_client_makes_up_do_not_flood_anybody(start: Start) -> None:
+    aimux = await start()
+    tariffs = aimux.app.metering.prices.tariffs
+    tariffs |= dict.fromkeys((("plain", f"odd{number}") for number in range(300)), None)
+    told = [("unknown_price", f"plain/odd{number}") for number in range(20)] + [("unknown_price", "others")]
+    assert look(aimux) == told
+    tariffs |= dict.fromkeys((("plain", f"even{number}") for number in range(300)), None)
+    assert look(aimux) == []
+    del tariffs["plain", "odd3"]
+    assert look(aimux) == [("unknown_price", "plain/odd20")]
+    tariffs.clear()
+    tariffs["plain", "a\n@everyone"] = None
+    assert look(aimux) == [("unknown_price", "plain/a\n@everyone")]
+    assert "\n" not in aimux.app.notices.recent[-1].message
+
+
 async def test_a_limit_is_told_by_those_who_count_it(start: Start, upstream: Upstream) -> None:
     upstream.answer = answer(850)
     aimux = await start(limits={"default": {"tokens_per_day": 1000}})
