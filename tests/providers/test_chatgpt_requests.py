@@ -229,6 +229,7 @@ def test_a_name_of_the_configuration_may_be_asked_for_by_itself(chatgpt: ChatGPT
 
 def test_what_is_no_list_of_models_passes_as_it_came(chatgpt: ChatGPT) -> None:
     assert listed_for_codex(chatgpt, [], {}) is None
+    assert listed_for_codex(chatgpt, "a page of something in between", {"mine": "gpt-5.5"}) is None
     assert listed_for_codex(chatgpt, {"models": [], "data": []}, {}) is None
 
 

@@ -301,6 +301,12 @@ def test_names_of_the_configuration_are_listed_whatever_the_base_url_ends_in(cla
     assert [model["id"] for model in told["data"]] == ["mine"]
 
 
+def test_what_is_no_list_of_models_passes_as_it_came(claude: Claude) -> None:
+    """A list of the configured names alone would hide that something stands in between."""
+    head = RequestHead("GET", "/v1/models", CIMultiDict())
+    assert claude.list_models(head, b"<html>Log in to this network</html>", {"mine": "claude-a"}) is None
+
+
 def test_a_name_of_the_configuration_can_do_what_its_model_can(claude: Claude) -> None:
     """copilot-api#257: clients go by the context window that the list tells."""
     known = {"id": "claude-a", "type": "model", "display_name": "A", "created_at": "2026-11-09", "max_input_tokens": 9}

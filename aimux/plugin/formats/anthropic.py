@@ -259,8 +259,8 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
         return None if answer else json.dumps(_model(name)).encode()
     if not _MODELS.fullmatch(request.path) or (answer and not names):
         return None
-    listed = Body(answer).json() or {"has_more": False}
-    if listed.get("has_more") is True:
+    listed = Body(answer).json() if answer else {"has_more": False}
+    if not listed or listed.get("has_more") is True:
         return None
     data = listed.get("data")
     models = data if isinstance(data, list) else []

@@ -361,7 +361,7 @@ def list_models(request: RequestHead, answer: bytes, names: Mapping[str, str]) -
     data, codex = listed.get("data"), listed.get("models")
     asks = isinstance(codex, list) or "client_version=" in request.target
     whole = isinstance(data, list) and isinstance(codex, list) if asks else True
-    if answer and not names and (whole or not listed):
+    if answer and (not listed or (whole and not names)):
         return None
     models = data if isinstance(data, list) else []
     described = [model for model in codex if isinstance(model, dict)] if isinstance(codex, list) else []
