@@ -7,8 +7,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 
@@ -27,7 +28,8 @@ class Load:
     over: bool = False
     answered: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
     late: float = 0.0
-    """By how many seconds at most this process was woken too late: so busy is the machine."""
+    """By how many seconds at most this process was woken too late, or the gateway's threads waited for a processor: so
+    busy is the machine."""
 
     async def client(self, session: aiohttp.ClientSession, aimux: Aimux, name: str) -> None:
         headers = {"authorization": f"Bearer {TOKEN}", "anthropic-version": "2023-06-01"}
@@ -46,12 +48,12 @@ class Load:
             self.answered[own] = (time.monotonic(), body["usage"])
             await asyncio.sleep(random.uniform(0, 0.05))
 
-    async def watch_the_machine(self) -> None:
-        self.late = 0.0
+    async def watch_the_machine(self, aimux: Aimux) -> None:
+        self.late, before = 0.0, _waited(aimux.process.pid)
         while not self.over:
             due = time.monotonic() + 0.05
             await asyncio.sleep(0.05)
-            self.late = max(self.late, time.monotonic() - due)
+            self.late = max(self.late, time.monotonic() - due, _waited(aimux.process.pid) - before)
 
     async def answers(self, count: int) -> None:
         """Until so many more came."""
@@ -66,12 +68,21 @@ class Load:
         return total
 
 
+def _waited(process: int) -> float:
+    """For how many seconds the threads of a process were ready and had no processor; those that are over left out."""
+    nanoseconds = 0
+    with suppress(FileNotFoundError, ProcessLookupError):  # it, or a thread, has ended
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            nanoseconds += int((thread / "schedstat").read_text().split()[1])
+    return nanoseconds / 1e9
+
+
 @asynccontextmanager
 async def under_load(aimux: Aimux, load: Load) -> AsyncIterator[None]:
     load.over = False
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(load.client(session, aimux, f"{time.time_ns()}-{n}")) for n in range(CLIENTS)]
-        tasks.append(asyncio.create_task(load.watch_the_machine()))
+        tasks.append(asyncio.create_task(load.watch_the_machine(aimux)))
         try:
             yield
         finally:
