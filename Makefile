@@ -58,7 +58,8 @@ PIN := pip compile --quiet --no-header --no-annotate --generate-hashes --upgrade
 constraints: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv $(PIN) pyproject.toml --output-file deploy/container/requirements.txt
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	$(BIN)/python -c 'import tomllib; read = tomllib.load(open("pyproject.toml", "rb")); \
+	  print(*read["build-system"]["requires"], *read["tool"]["aimux"]["compiler"], sep="\n")' \
 	  | $(BIN)/uv $(PIN) - --output-file deploy/container/build-requirements.txt
 
 # Whether this commit is a release: version, changelog, manifests and tag agree, and wheel and sdist (dist/) work.

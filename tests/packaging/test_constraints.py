@@ -19,7 +19,7 @@ FOLDER = checkout() / "deploy/container"
 PYPROJECT = tomllib.loads((checkout() / "pyproject.toml").read_text())
 FILES = {
     "requirements.txt": PYPROJECT["project"]["dependencies"],
-    "build-requirements.txt": PYPROJECT["build-system"]["requires"],
+    "build-requirements.txt": [*PYPROJECT["build-system"]["requires"], *PYPROJECT["tool"]["aimux"]["compiler"]],
 }
 ENTRY = re.compile(r"^([a-z0-9-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE)
 
