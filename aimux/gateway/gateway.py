@@ -226,7 +226,7 @@ class Gateway:
         record.user, record.sender = caller.name, admitted.sender
         upgrade = (
             handshake(request, provider, head, largest=setup.max_websocket_message, draining=self.open.draining)
-            if "upgrade" in headers
+            if "upgrade" in headers or "sec-websocket-key" in headers
             else None
         )
         raw = request.whole(setup.max_body_size) if upgrade is None else b""

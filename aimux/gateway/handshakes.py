@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 RESTARTING = "aimux is restarting"
 _UPGRADES = frozenset({"websocket", "tcp"})
 """Other protocols (h2c) may be asked for, and are ignored."""
+_STRIPPED = (
+    "This WebSocket handshake has lost its `Upgrade` on the way: have the proxy in front of aimux speak HTTP/1.1 and "
+    "pass Upgrade and Connection on, or use HTTP without an upgrade."
+)
 
 
 class Handshake:
@@ -39,16 +43,20 @@ class Handshake:
 def handshake(
     request: Request, provider: Provider, head: RequestHead, *, largest: int, draining: bool
 ) -> Handshake | None:
-    """For a request with an `Upgrade` header; None where that is for another protocol. `largest`: bytes of a message.
+    """For a request with an `Upgrade` header, or a WebSocket's key; None where that is for another protocol. `largest`:
+    bytes of a message.
 
     GatewayError: 426 where there is no WebSocket, 400, 503.
     """
     received, headers = request.head, request.head.headers
-    if headers["upgrade"].strip().lower() not in _UPGRADES:
+    asked = headers.get("upgrade", "").strip().lower() in _UPGRADES
+    passed = asked and received.http11 and "upgrade" in {option.strip() for option in received.connection.split(",")}
+    if not passed and received.method == "GET" and "sec-websocket-key" in headers:
+        # As a GET it would get the upstream's 404: Codex tries again for seven seconds before it goes on without.
+        raise GatewayError(ErrorKind.UPGRADE_REQUIRED, _STRIPPED)
+    if not passed:
         return None
-    if "upgrade" not in {option.strip() for option in received.connection.split(",")}:
-        return None
-    if received.method != "GET" or not received.http11 or not provider.websocket(head):
+    if received.method != "GET" or not provider.websocket(head):
         raise GatewayError(ErrorKind.UPGRADE_REQUIRED, "aimux serves this path over HTTP/1.1 without an upgrade.")
     client = ClientSide(largest)
     try:

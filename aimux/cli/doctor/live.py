@@ -288,7 +288,8 @@ class Mount:
                 return self._finding("ok", "websocket", "opens")
         except aiohttp.WSServerHandshakeError as error:
             if error.status == 426:
-                return self._finding("ok", "websocket", "426: Codex goes on without it at once")
+                message = "426 (by `models`, or a proxy in between drops Upgrade): Codex goes on without it at once"
+                return self._finding("ok", "websocket", message)
             remedy = "have the proxy in between pass Upgrade and Connection, or answer 426: Codex takes 6 s for others"
             return self._finding("warning", "websocket", f"the handshake gets {error.status}", remedy)
         except (aiohttp.ClientError, TimeoutError) as error:

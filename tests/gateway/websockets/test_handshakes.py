@@ -151,6 +151,29 @@ async def test_a_handshake_against_the_rules_goes_nowhere(
     assert "Traceback" not in aimux.log
 
 
+@pytest.mark.parametrize(
+    "came",
+    [
+        HANDSHAKE.replace("Connection: Upgrade\r\nUpgrade: websocket\r\n", ""),
+        HANDSHAKE.replace("Connection: Upgrade\r\n", ""),
+        HANDSHAKE.replace("Upgrade: websocket\r\n", ""),
+        HANDSHAKE,
+    ],
+    ids=["neither", "no Connection", "no Upgrade", "HTTP/1.0"],
+)
+async def test_a_handshake_whose_upgrade_a_proxy_has_dropped_is_told_so(
+    start: Start, upstream: Upstream, came: str
+) -> None:
+    """Codex goes on over HTTP at once after a 426, and after any other answer in seven seconds."""
+    asked = request("/plain/v1/socket", method="GET", body=b"", headers=came)
+    if came is HANDSHAKE:
+        asked = asked.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    answer = await (await start()).send(asked)
+    assert int(answer.split()[1]) == 426
+    assert b"have the proxy in front of aimux" in answer
+    assert not upstream.requests
+
+
 async def test_a_header_in_any_language_crosses(start: Start, upstream: Upstream) -> None:
     """Codex says where somebody works."""
     where = 'X-Codex-Turn-Metadata: {"cwd": "/home/日本"}\r\n'
