@@ -34,6 +34,7 @@ from aimux.plugin import (
     hookimpl,
     is_object,
     load_object,
+    plain_path,
     retry_after,
 )
 from aimux.plugin.formats import anthropic, anthropic_limits, openai, openai_limits, openai_problems
@@ -82,6 +83,7 @@ class Compatible(Provider):
         self._anthropic = self.settings.format == "anthropic"
         self.wire_format = self.settings.format
         self._format: Format = anthropic if self._anthropic else openai
+        self._other: Format = openai if self._anthropic else anthropic
         self._limits: LimitFormat = anthropic_limits if self._anthropic else openai_limits
         self.limit_header_prefix = self._limits.PREFIX
         self._bearer = (self.settings.auth or ("x-api-key" if self._anthropic else "bearer")) == "bearer"
@@ -108,8 +110,7 @@ class Compatible(Provider):
         return Credential(kind="api_key", secret=secret)
 
     def prepare(self, request: RequestHead, credential: Credential) -> Upstream:
-        if not self._anthropic:
-            openai.refuse_keys(request)
+        openai.refuse_keys(request)
         if self._anthropic:
             target = anthropic.versioned(request.target)
         else:
@@ -120,7 +121,11 @@ class Compatible(Provider):
         return Upstream(self._base_url, target, changed, _DROP)
 
     def conversation_key(self, request: RequestHead, body: Body) -> str | None:
-        return self._format.conversation_key(request, body)
+        return self._spoken(request).conversation_key(request, body)
+
+    def _spoken(self, request: RequestHead) -> Format:
+        """Many servers speak the other format, too, at the same address: OpenRouter, vLLM, Ollama, other gateways."""
+        return self._other if self._other.speaks(request.path) else self._format
 
     def speaks(self, path: str) -> bool:
         return self._format.speaks(path)
@@ -129,7 +134,7 @@ class Compatible(Provider):
         return self._format.base_url_advice(base)
 
     def refers_to(self, request: RequestHead, body: Body) -> tuple[str, ...]:
-        return self._format.refers_to(request, body)
+        return tuple(dict.fromkeys(self._format.refers_to(request, body) + self._other.refers_to(request, body)))
 
     def lists(self, request: RequestHead) -> Lists:
         return self._format.lists(request)
@@ -166,7 +171,13 @@ class Compatible(Provider):
         return self._format.opening(payload)
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
-        return self._format.meter(request, status, headers)
+        meter = self._format.meter(request, status, headers)
+        if meter is not None and meter.consumes:
+            return meter
+        if not self._anthropic and not self._other.speaks(plain_path(request.path).lower()):
+            return meter  # OpenAI's threads have `/messages`, too
+        other = self._other.meter(request, status, headers)
+        return other if other is not None and other.consumes else meter
 
     # --- aimux's own limits ------------------------------------------------------------------------------------------
 
@@ -188,7 +199,7 @@ class Compatible(Provider):
         return self._format.error(error)
 
     def stream_error(self, error: GatewayError, request: RequestHead) -> bytes:
-        return self._format.stream_error(error, request)
+        return self._spoken(request).stream_error(error, request)
 
 
 def _is_spent(body: bytes) -> bool:

@@ -23,7 +23,7 @@ from aimux.gateway.handshakes import handshake
 from aimux.gateway.limiting import Limiting, states
 from aimux.gateway.meter_feed import MeterFeed, show_request
 from aimux.gateway.open_requests import OpenRequests
-from aimux.gateway.relayed import as_headers, explained, head_lines, note_echoed
+from aimux.gateway.relayed import JSON, as_headers, explained, head_lines, note_echoed
 from aimux.gateway.routing import Routing
 from aimux.gateway.websockets import WebSockets
 from aimux.gateway.whole_answers import model_list, with_own_addresses
@@ -273,19 +273,21 @@ class Gateway:
                         shown["etag"] = etag  # Codex compares it with each answer's, and asks again where it differs
                     return Answer(200, shown, listed)
                 if (changed := await with_own_addresses(call, attempt, self.storage.deposits)) is not None:
-                    return self._changed(call, attempt, setup, changed, started)
+                    return self._changed(call, attempt, setup, changed, started=started)
             if attempt.head.status >= 400 and (told := await explained(attempt)) is not None:
-                return self._changed(call, attempt, setup, told, started)
+                return self._changed(call, attempt, setup, *told, started=started)
             return await self._relay(request, call, attempt, meter, started)
         finally:
             attempt.end()
 
-    def _changed(self, call: Call, attempt: Attempt, setup: Setup, body: bytes, started: float) -> Answer:
+    def _changed(
+        self, call: Call, attempt: Attempt, setup: Setup, body: bytes, content_type: str = JSON, *, started: float
+    ) -> Answer:
         """The upstream's answer with another body."""
         record, ended = call.record, time.perf_counter()
         limits = self.limiting.told(call, attempt.route.provider, attempt.shared, ended)
         record.status, record.ttfb = attempt.head.status, ended - started
-        return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors)), body)
+        return Answer(record.status, as_headers(head_lines(call, attempt, limits, setup.cors), content_type), body)
 
     def _attempt(self, call: Call, patience: float) -> Awaitable[Attempt]:
         if (own := call.admitted.caller.own) is not None:

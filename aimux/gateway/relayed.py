@@ -9,11 +9,15 @@ from aimux.gateway.answers import own_lines
 from aimux.gateway.credential_checks import ERROR_BODY, ERROR_BODY_SECONDS
 from aimux.gateway.headers import to_client, under_name
 from aimux.gateway.preview import Preview
+from aimux.http.head import CONTENT_TYPE
+from aimux.plugin.provider import is_object
+from aimux.redaction import mask
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
     from aimux.gateway.cors import Cors
 
+JSON = "application/json"
 _STATUSES = frozenset(HTTPStatus)
 
 
@@ -44,21 +48,30 @@ def note_echoed(attempt: Attempt) -> None:
         attempt.route.accounts.echoed.note(value, attempt.account.name)
 
 
-async def explained(attempt: Attempt) -> bytes | None:
-    """An error's body in the form that the format's clients show; None: it passes as it came."""
+async def explained(attempt: Attempt) -> tuple[bytes, str] | None:
+    """An error's body in the form that the format's clients show, and its media type; None: it passes as it came.
+
+    Some upstreams quote the key that they refuse, whole even, as Gemini does of one that is suspended.
+    """
     exchange, head = attempt.exchange, attempt.head
-    if not attempt.route.explains or head.status not in _STATUSES:
+    if head.status not in _STATUSES or (attempt.own and not attempt.route.explains):
         return None
     payload = await exchange.peek(lambda payload: len(payload) >= ERROR_BODY, ERROR_BODY_SECONDS)
     if not exchange.held_whole:
         return None
     body = Preview(head.coding, ERROR_BODY).read(payload)
-    return attempt.route.provider.explained(head.status, body)
+    told = attempt.route.provider.explained(head.status, body) if attempt.route.explains else None
+    shown, secret = body if told is None else told, attempt.credential.secret
+    if not attempt.own and secret.encode() in shown:
+        told = mask(shown.decode("utf-8", "replace"), [secret]).encode()
+    elif told is None:
+        return None
+    return told, JSON if is_object(told) else head.headers.get(CONTENT_TYPE, "")
 
 
-def as_headers(lines: list[bytes]) -> dict[str, str]:
-    """The same lines for an answer with another body, which is JSON."""
+def as_headers(lines: list[bytes], content_type: str = JSON) -> dict[str, str]:
+    """The same lines for an answer with another body."""
     fields = (line.decode("latin-1").partition(":") for line in lines)
     headers = {name.lower(): value.strip() for name, _, value in fields}
     headers.pop("content-encoding", None)
-    return headers | {"content-type": "application/json"}
+    return headers | {"content-type": content_type}

@@ -106,11 +106,20 @@ class TestCompatibleWithOpenAI(ProviderContract):
     provider = Compatible
     settings = {"base_url": "https://openrouter.example/api/v1"}
     credentials = {"API key": b'{"api_key": "or-0123456789"}', "bare API key": b"or-0123456789\n"}
-    answers = OPENAI_ANSWERS
+    answers = [
+        *OPENAI_ANSWERS,
+        SampleAnswer("POST", "/v1/messages", samples.MESSAGE, MESSAGE_USAGE),
+        SampleAnswer("POST", "/v1//Messages/", samples.MESSAGE_STREAM, MESSAGE_USAGE, EVENTS),
+        SampleAnswer("POST", "/v1/threads/thread_1/messages", b'{"id": "msg_1", "object": "thread.message"}'),
+    ]
 
 
 class TestCompatibleWithAnthropic(ProviderContract):
     provider = Compatible
     settings = {"base_url": "https://kimi.example/anthropic", "format": "anthropic"}
     credentials = {"API key": b'{"api_key": "kimi-0123456789"}', "bare API key": b"kimi-0123456789\n"}
-    answers = ANTHROPIC_ANSWERS
+    answers = [
+        *ANTHROPIC_ANSWERS,
+        SampleAnswer("POST", "/v1/chat/completions", samples.CHAT_STREAM, OPENAI_USAGE, EVENTS),
+        SampleAnswer("POST", "/v1/responses", samples.RESPONSE, OPENAI_USAGE),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 from dataclasses import replace
 
@@ -101,6 +102,32 @@ async def test_the_answers_own_headers_pass_less_those_that_may_not(start: Start
     assert b"x-upstream-request-id: theirs" in head
     for name in (b"set-cookie", b"x-account", b"x-hop", b"alt-svc"):
         assert name not in head
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize(
+    ("kind", "told", "shown"),
+    [
+        ("application/json", b'{"error": "%b is suspended"}', b'{"error": "upstream\xe2\x80\xa6 is suspended"}'),
+        ("text/html", b"<p>%b is no key", b"<p>upstream\xe2\x80\xa6 is no key"),
+    ],
+)
+async def test_an_error_that_quotes_the_accounts_key_passes_without_it(
+    start: Start, upstream: Upstream, kind: str, told: bytes, shown: bytes, coding: str
+) -> None:
+    """Gemini's names the key of a suspended project (songquanpeng/one-api#1775)."""
+    aimux = await start()
+    body = told.replace(b"%b", SECRET.encode())
+    if coding:
+        body = gzip.compress(body)
+    head = f"HTTP/1.1 403 Forbidden\r\ncontent-type: {kind}\r\ncontent-encoding: {coding}\r\nx-kept: 1\r\n"
+    upstream.answer = head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+    answer = await aimux.send(request())
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert body_of(answer) == shown
+    assert b"content-type: %b\r\n" % kind.encode() in answer.lower()
+    assert b"x-kept: 1\r\n" in answer.lower()
+    assert b"content-encoding" not in answer.lower()
 
 
 async def test_requests_on_one_connection_go_up_each_with_its_own_head(start: Start, upstream: Upstream) -> None:

@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
-from aimux.plugin import Action, CredentialError, ErrorKind, GatewayError, RequestHead, RequestRefused, Verdict
+from aimux.plugin import Action, Body, CredentialError, ErrorKind, GatewayError, RequestHead, RequestRefused, Verdict
 from aimux_compatible import Compatible
 from tests.contracts.samples import jwt
 
@@ -67,6 +67,19 @@ def test_no_answer_is_a_key_of_the_account() -> None:
     provider = make(base_url="https://api.mistral.example/v1")
     with pytest.raises(RequestRefused):
         provider.prepare(RequestHead("POST", "/v1/client/sessions", CIMultiDict()), provider.parse_credential(KEY))
+
+
+@pytest.mark.parametrize(("wire", "path"), [("openai", "/v1/messages"), ("anthropic", "/v1/responses")])
+def test_a_server_may_speak_the_other_format_beside_its_own(wire: str, path: str) -> None:
+    """As OpenRouter, vLLM, Ollama and LM Studio do."""
+    provider = make(base_url="http://h/v1", format=wire)
+    raw = b'{"container": "cntr_1", "metadata": {"user_id": "user_1_account__session_abcdef01-2345"}}'
+    raw = raw if wire == "openai" else b'{"previous_response_id": "resp_1", "prompt_cache_key": "abcdef01-2345"}'
+    head = RequestHead("POST", path, CIMultiDict())
+    assert provider.refers_to(head, Body(raw)) == (("cntr_1",) if wire == "openai" else ("resp_1",))
+    assert provider.conversation_key(head, Body(raw)) == "abcdef01-2345"
+    cut = provider.stream_error(GatewayError(ErrorKind.BAD_GATEWAY, "cut"), head)
+    assert cut.startswith(b"event: error\n" if wire == "openai" else b"event: response.failed\n")
 
 
 def test_each_format_has_its_own_errors() -> None:
