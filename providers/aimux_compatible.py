@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,11 +34,12 @@ from aimux.plugin import (
     hookimpl,
     is_object,
     load_object,
+    number,
     plain_path,
     retry_after,
 )
 from aimux.plugin.formats import anthropic, anthropic_limits, openai, openai_limits, openai_problems
-from aimux.plugin.oauth import header_safe, jwt_claims
+from aimux.plugin.oauth import header_safe, jwt_claims, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,11 +53,32 @@ _ENDPOINT = re.compile(r"/(?:messages|responses|(?:chat/)?completions|models)$")
 """People copy whole endpoints, too."""
 _SPENT = re.compile(
     r"(?:you(?:'|\u2019)ve reached your (?:[\w()-]+ ){0,6}usage limit|usage limit reached for|"
-    r"weekly/monthly limit exhausted|insufficient balance)\b",
+    r"weekly/monthly limit exhausted|insufficient balance|key limit exceeded|you have run out of credits|"
+    r"your (?:newly created )?team (?:[\w-]+ )?(?:has either used all available credits|doesn't have any credits))\b",
     re.IGNORECASE,
 )
-"""How Kimi and Zhipu say that a plan is used up: with a 403, or a 429 without `retry-after`."""
-_SPENT_CODES = frozenset({"exceeded_current_quota_error", "1113", "1308", "1309", "1310"})
+"""How Kimi, Zhipu, MiniMax, OpenRouter and xAI say that a plan or credit is used up: with a 403, a 429 without
+`retry-after`, or a 500."""
+_SPENT_CODES = frozenset(
+    {
+        "exceeded_current_quota_error",
+        "1113",
+        "1308",
+        "1309",
+        "1310",
+        "insufficient_balance",
+        "insufficient_balance_error",
+        "insufficient_user_quota",
+        "arrearage",
+        "accountoverdueerror",
+    }
+)
+"""Of Kimi, Zhipu, MiniMax, new-api, Alibaba and Volcengine."""
+_TOO_MUCH = re.compile(r"This request requires more credits, or fewer max_tokens|Prompt tokens limit exceeded: ")
+_TOO_MUCH_CODE = "pre_consume_token_quota_failed"
+"""How OpenRouter and new-api say that the rest of an account's credit is too little for one request."""
+_RETRY_INFO = "google.rpc.RetryInfo"
+_LONGEST_WAIT = 86400.0
 _LOGINS = ("sk-ant-oat", "sk-ant-ort", "ya29.")
 """Prefixes of tokens that people get by logging in: these are not API keys."""
 
@@ -127,6 +149,12 @@ class Compatible(Provider):
         """Many servers speak the other format, too, at the same address: OpenRouter, vLLM, Ollama, other gateways."""
         return self._other if self._other.speaks(request.path) else self._format
 
+    def cheapest_request(self, credential: Credential) -> tuple[RequestHead, bytes]:
+        request, body = super().cheapest_request(credential)
+        if self._base_url.startswith("https://openrouter.ai/"):  # it lists its models to everybody
+            return request._replace(target="/v1/key"), body
+        return request, body
+
     def speaks(self, path: str) -> bool:
         return self._format.speaks(path)
 
@@ -146,18 +174,22 @@ class Compatible(Provider):
         return self._format.list_models(request, answer, names)
 
     def classify(self, status: int, headers: Headers, body: bytes, *, model: str = "") -> Verdict:
+        problem = openai_problems.problem(body)
+        if _is_too_much(problem):
+            return Verdict(Action.BACK_OFF, "its credit is too little for this request")
         if status == 402:  # OpenRouter and DeepSeek: no credit left
             until = time.time() + _NO_CREDIT_RECHECK
             return Verdict(Action.COOL_DOWN, "the account's credit is used up", until=until, remedy="buy credit")
-        if status in {403, 429} and retry_after(headers) is None and _is_spent(body):
+        wait = retry_after(headers)
+        if wait is None and _is_spent(status, problem):
             until = time.time() + _NO_CREDIT_RECHECK
             return Verdict(Action.COOL_DOWN, "the account's plan or credit is used up", until=until, model=model)
-        if status in {401, 403} and not is_object(body):
+        if status in {401, 403} and not (problem or is_object(body)):
             return Verdict(Action.BACK_OFF, f"{status} without a reason: something in between refuses")
-        if status == 401:
+        if status == 401 or _refuses_key(problem):
             return Verdict(Action.REFRESH, "the API key was not accepted", remedy="put in a valid API key")
         if status == 429:
-            wait = retry_after(headers)
+            wait = _told_wait(headers, problem) if wait is None else wait
             if wait is None:
                 return Verdict(Action.BACK_OFF, "rate limited, and nothing says until when")
             return Verdict(Action.COOL_DOWN, "rate limited", until=time.time() + wait, model=model)  # as is usual
@@ -202,12 +234,42 @@ class Compatible(Provider):
         return self._spoken(request).stream_error(error, request)
 
 
-def _is_spent(body: bytes) -> bool:
-    problem = openai_problems.problem(body)
+def _is_spent(status: int, problem: dict[str, Any]) -> bool:
+    code, said = problem.get("code") or problem.get("type"), problem.get("message")
+    if openai_problems.spent(problem) or (isinstance(code, str) and code.lower() in _SPENT_CODES):
+        return status in {400, 403, 429, 500}
+    return status in {403, 429, 500} and isinstance(said, str) and bool(_SPENT.match(said))
+
+
+def _is_too_much(problem: dict[str, Any]) -> bool:
     said = problem.get("message")
-    if openai_problems.spent(problem) or openai_problems.code_of(problem) in _SPENT_CODES:
-        return True
-    return isinstance(said, str) and bool(_SPENT.match(said))
+    return problem.get("code") == _TOO_MUCH_CODE or (isinstance(said, str) and bool(_TOO_MUCH.match(said)))
+
+
+def _refuses_key(problem: dict[str, Any]) -> bool:
+    """As Gemini says it: with a 400 or a 403."""
+    invalid = any(one.get("reason") == "API_KEY_INVALID" for one in _details(problem))
+    return invalid or problem.get("status") == "PERMISSION_DENIED"
+
+
+def _told_wait(headers: Headers, problem: dict[str, Any]) -> float | None:
+    """Seconds until a limit is over that has no `retry-after`: Gemini tells a delay in the body, OpenRouter a time in a
+    header of its own, or in the body as if it were there."""
+    for one in _details(problem):
+        delay = one.get("retryDelay")
+        if str(one.get("@type")).endswith(_RETRY_INFO) and isinstance(delay, str) and delay.endswith("s"):
+            wait = number(delay[:-1])
+            return None if wait is None else min(max(0.0, wait), _LONGEST_WAIT)
+    metadata = problem.get("metadata")
+    quoted = metadata.get("headers") if isinstance(metadata, dict) else None
+    reset = headers.get("x-ratelimit-reset") or (quoted.get("X-RateLimit-Reset") if isinstance(quoted, dict) else None)
+    wait = (read_time(reset) or 0.0) - time.time()
+    return min(wait, _LONGEST_WAIT) if wait > 0 else None
+
+
+def _details(problem: dict[str, Any]) -> list[dict[str, Any]]:
+    details = problem.get("details")
+    return [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
 
 
 @hookimpl

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from aimux.plugin import Action, Body, CredentialError, ErrorKind, GatewayError, RequestHead, RequestRefused, Verdict
 from aimux_compatible import Compatible
 from tests.contracts.samples import jwt
+from tests.providers.conftest import NOW
 
 KEY = b'{"api_key": "or-0123456789"}'
 
@@ -134,6 +135,9 @@ def test_verdicts(status: int, headers: dict[str, str], action: Action) -> None:
 
 
 KIMI = "You've reached your usage limit for this billing cycle. Your quota will be refreshed in the next cycle."
+XAI = {
+    "message": "Your team 16f2151a-40f4 has either used all available credits or reached its monthly spending limit."
+}
 ZHIPU = "Usage limit reached for 5 hour. Your limit will reset at 2026-09-09 03:30:06"
 
 
@@ -146,6 +150,11 @@ ZHIPU = "Usage limit reached for 5 hour. Your limit will reset at 2026-09-09 03:
         ("openai", 429, {"code": "1310", "message": "已达到每周使用上限。您的限额将在 2026-08-25 07:41:44 重置。"}),
         ("openai", 429, {"code": "1113", "message": "Insufficient balance or no resource package."}),
         ("openai", 429, {"type": "exceeded_current_quota_error", "message": "Your account is suspended"}),
+        ("anthropic", 500, {"type": "api_error", "message": "insufficient balance (1008)"}),
+        ("openai", 403, {"message": "Key limit exceeded (monthly limit). Manage it using https://openrouter.ai/…"}),
+        ("openai", 403, {"code": "insufficient_user_quota", "message": "user quota is not enough"}),
+        ("openai", 400, {"code": "Arrearage", "message": "Access denied, please make sure your account is in …"}),
+        ("openai", 429, XAI),
     ],
 )
 def test_a_plan_that_is_used_up_is_looked_at_again_later(wire: str, status: int, error: dict[str, str]) -> None:
@@ -160,6 +169,80 @@ def test_a_plan_that_is_used_up_is_looked_at_again_later(wire: str, status: int,
     assert told.until == pytest.approx(time.time() + 7200, abs=60)
     quoted = json.dumps({"error": {"message": f"messages.0: {error['message']}"}}).encode()
     assert provider.classify(403, CIMultiDict(), quoted, model="m").action is Action.RELAY
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            402,
+            {"code": 402, "message": "This request requires more credits, or fewer max_tokens. You requested up to …"},
+        ),
+        (402, {"code": 402, "message": "Prompt tokens limit exceeded: 69120 > 36608. To increase, visit https://…"}),
+        (403, {"code": "pre_consume_token_quota_failed", "message": "token quota is not enough, …"}),
+    ],
+)
+def test_a_request_that_is_too_much_for_what_is_left_takes_the_account_from_nobody(
+    status: int, error: dict[str, Any]
+) -> None:
+    """can1357/oh-my-pi#9569: with fewer tokens it would be served."""
+    raw = json.dumps({"error": error}).encode()
+    verdict = make(base_url="http://h").classify(status, CIMultiDict(), raw, model="m")
+    assert verdict == Verdict(Action.BACK_OFF, "its credit is too little for this request")
+
+
+def gemini(status: str, *details: dict[str, Any], message: str = "…") -> bytes:
+    """With a list around it, as its endpoint for OpenAI's clients has it."""
+    return json.dumps([{"error": {"code": 0, "message": message, "status": status, "details": details}}]).encode()
+
+
+RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "45.837906927s"}
+QUOTA = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "…"}]}
+IN_AN_HOUR = str(int((NOW + 3600) * 1000))
+
+
+@pytest.mark.parametrize(
+    ("headers", "raw", "wait"),
+    [
+        ({}, gemini("RESOURCE_EXHAUSTED", QUOTA, RETRY), 45.8),
+        ({"retry-after": "7"}, gemini("RESOURCE_EXHAUSTED", RETRY), 7),
+        ({}, gemini("RESOURCE_EXHAUSTED", RETRY | {"retryDelay": "9e9s"}), 86400),
+        ({}, json.dumps({"error": {"metadata": {"headers": {"X-RateLimit-Reset": IN_AN_HOUR}}}}).encode(), 3600),
+        ({"x-ratelimit-reset": IN_AN_HOUR}, b'{"error": {"message": "Rate limit exceeded"}}', 3600),
+        ({"x-ratelimit-reset": "1"}, b"{}", None),
+        ({}, gemini("RESOURCE_EXHAUSTED", QUOTA, RETRY | {"retryDelay": "soons"}), None),
+        ({}, gemini("RESOURCE_EXHAUSTED", {"@type": 3, "retryDelay": 5}), None),
+    ],
+)
+def test_a_limits_time_may_be_elsewhere(headers: dict[str, str], raw: bytes, wait: float | None, now: float) -> None:
+    """In Gemini's answer, and in a header of OpenRouter's, or in its answer as if it were there."""
+    verdict = make(base_url="http://h").classify(429, CIMultiDict(headers), raw, model="m")
+    assert verdict.action is (Action.BACK_OFF if wait is None else Action.COOL_DOWN)
+    assert verdict.until == (None if wait is None else pytest.approx(now + wait, abs=1))
+
+
+def test_a_key_that_gemini_refuses_is_looked_at() -> None:
+    """It says so with a 400 (Wei-Shaw/sub2api#1709), or with a 403 where a key was suspended or published."""
+    provider = make(base_url="http://h")
+    invalid = gemini("INVALID_ARGUMENT", {"reason": "API_KEY_INVALID"}, message="API key not valid.")
+    assert provider.classify(400, CIMultiDict(), invalid).action is Action.REFRESH
+    assert provider.classify(403, CIMultiDict(), gemini("PERMISSION_DENIED")).action is Action.REFRESH
+    assert provider.classify(400, CIMultiDict(), gemini("INVALID_ARGUMENT")).action is Action.RELAY
+
+
+@pytest.mark.parametrize(
+    ("base_url", "wire", "asked"),
+    [
+        ("https://openrouter.ai/api/v1", "openai", "https://openrouter.ai/api/v1/key"),
+        ("https://openrouter.ai/api", "anthropic", "https://openrouter.ai/api/v1/key"),
+        ("https://api.mistral.example/v1", "openai", "https://api.mistral.example/v1/models"),
+    ],
+)
+def test_the_cheapest_request_needs_the_key(base_url: str, wire: str, asked: str) -> None:
+    """OpenRouter lists its models to everybody: `aimux accounts test` would be content with any key."""
+    provider = make(base_url=base_url, format=wire)
+    request, _ = provider.cheapest_request(provider.parse_credential(KEY))
+    assert address(provider, request.target) == asked
 
 
 def test_a_rate_is_of_the_model() -> None:

@@ -49,11 +49,14 @@ _UNSUPPORTED = "model is not supported when using Codex with a ChatGPT account"
 
 
 def problem(body: bytes) -> dict[str, Any]:
-    """The error object of an answer: `error`, or what ChatGPT's backend calls `detail`; `{}` if there is none."""
+    """The error object of an answer: `error`, or what ChatGPT's backend calls `detail`; `{}` if there is none. Gemini
+    has a list around it."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return {}
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
     return problem_in(answer) if isinstance(answer, dict) else {}
 
 
