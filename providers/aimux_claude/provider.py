@@ -26,7 +26,7 @@ from aimux.plugin import (
     Verdict,
     plain_path,
 )
-from aimux.plugin.formats import anthropic, anthropic_limits
+from aimux.plugin.formats import anthropic, anthropic_limits, openai
 from aimux.plugin.oauth import redeem, renew
 from aimux_claude import credentials, limits
 from aimux_claude.settings import ClaudeSettings
@@ -222,6 +222,8 @@ class Claude(Provider):
         return limits.is_paid(headers)
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
+        if request.path.lower().endswith("/chat/completions"):  # a key opens Anthropic's layer for OpenAI's SDKs, too
+            return openai.meter(request, status, headers)
         return anthropic.meter(request, status, headers)
 
     # --- aimux's own limits ------------------------------------------------------------------------------------------

@@ -79,3 +79,15 @@ def test_cache_tokens_are_counted_beside_the_input(claude: Claude) -> None:
     meter.end()
     assert (meter.usage.input_tokens, meter.usage.total_input) == (12, 23012)
     assert (meter.usage.cache_write_tokens, meter.usage.cache_write_1h_tokens) == (3000, 2000)
+
+
+def test_what_a_key_is_asked_in_openais_form_counts(claude: Claude) -> None:
+    """Anthropic has a layer for OpenAI's SDKs, at the same address."""
+    head = RequestHead("POST", "/v1/chat/completions", CIMultiDict())
+    meter = claude.meter(head, 200, CIMultiDict({"content-type": "application/json"}))
+    assert meter is not None
+    meter.feed(samples.CHAT)
+    meter.end()
+    usage = meter.usage
+    assert usage.total_input == samples.CHAT_USAGE["prompt_tokens"]
+    assert usage.output_tokens == samples.CHAT_USAGE["completion_tokens"]
