@@ -39,6 +39,10 @@ class User:
     configured: bool = False
     created_at: int | None = None
 
+    def __post_init__(self) -> None:
+        # The ledger's sums and the limits count once for each.
+        object.__setattr__(self, "groups", tuple(dict.fromkeys(self.groups)))
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

@@ -49,6 +49,14 @@ async def test_what_is_set_is_what_is_shown_and_holds_at_once(aimux: Aimux) -> N
     assert await asks(aimux) == 200
 
 
+async def test_an_empty_body_takes_no_limit_away(aimux: Aimux) -> None:
+    """It is what a script sends whose variable is not set."""
+    limits = await put(aimux, "/limits/user/alice", {"cost_per_day": 5})
+    status, _, told = await aimux.send("PUT", "/limits/user/alice")
+    assert (status, told["remedy"]) == (422, "send {} if nothing of it is to be left")
+    assert await aimux.get("/limits/user/alice") == limits
+
+
 async def test_changes_at_the_same_time_are_all_kept(aimux: Aimux) -> None:
     held = {"models": {"claude-*": {"cost_per_day": 5}}, "weight": 3, "overage": "forbid", "tokens_per_day": 9}
     await put(aimux, "/limits/user/alice", held)

@@ -39,6 +39,10 @@ def test_what_a_token_gives() -> None:
     assert directory.find(digest("t1"), NOW) is access
 
 
+def test_a_group_that_is_named_twice_counts_once() -> None:
+    assert User("ann", groups=("ci", "eu", "ci")).groups == ("ci", "eu")
+
+
 @pytest.mark.parametrize(
     ("user", "given", "denied"),
     [

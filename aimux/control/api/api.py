@@ -99,7 +99,7 @@ class Api:
             if operation.query is not None:
                 arguments["query"] = _query(operation.query, query)
             if operation.body is not None:
-                arguments["body"] = _body(operation.body, raw)
+                arguments["body"] = _body(operation, operation.body, raw)
             if operation.wants_caller:
                 arguments["caller"] = caller
             return await operation.handler(self.parts, **arguments)
@@ -141,7 +141,11 @@ def _query(model: type[BaseModel], query: str) -> BaseModel:
         raise invalid(error, "query") from None
 
 
-def _body(model: type[BaseModel], raw: bytes) -> BaseModel:
+def _body(operation: Operation, model: type[BaseModel], raw: bytes) -> BaseModel:
+    if operation.method == "PUT" and not raw:
+        fault = Fault(where="body", message="is missing")
+        remedy = "send {} if nothing of it is to be left"
+        raise Refused(422, "invalid", "The body is missing: it replaces all there is.", errors=[fault], remedy=remedy)
     try:
         body = model.model_validate_json(raw or b"{}")
     except ValidationError as error:

@@ -56,7 +56,10 @@ class Operation:
 
     @property
     def body_required(self) -> bool:
-        return self.body is not None and any(field.is_required() for field in self.body.model_fields.values())
+        """Also where all of it has defaults: what PUT does not name is gone, which nobody says with an empty body."""
+        if self.body is None:
+            return False
+        return self.method == "PUT" or any(field.is_required() for field in self.body.model_fields.values())
 
 
 class Table:
