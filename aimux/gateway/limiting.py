@@ -236,10 +236,12 @@ def refused(refusal: Refusal, now: float, zone: tzinfo, request: RequestHead) ->
         what = ("token" if limit.unit is Unit.TOKENS else "request") + ("" if standing.amount == 1 else "s")
         message = f"{whose} may use {standing.amount:,.0f} {what}{scope} a minute; try again in {wait} s."
         return RateLimited(message, request, retry_after=wait)
-    message = (
-        f"{whose} {verb} used {_used(standing)}{scope} "
-        f"{_PERIODS[limit.period]}; there is room again {when(refusal.free_at, now, zone)}. {_MORE}"
-    )
+    message = f"{whose} {verb} used {_used(standing)}{scope} {_PERIODS[limit.period]}"
+    assert standing.resets_at is not None
+    if refusal.free_at < standing.resets_at:
+        message += ". Several nodes have parts of what is left, and this one's is too small; try again in 1 s."
+        return RateLimited(message, request, retry_after=1)
+    message += f"; there is room again {when(refusal.free_at, now, zone)}. {_MORE}"
     return LimitReached(message, until=refusal.free_at, limit=state(standing))
 
 

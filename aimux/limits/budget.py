@@ -145,7 +145,10 @@ class Budget(Counter):
         return self.base + (self._claims.gone(self.place) if self._claims is not None else 0)
 
     def free_at(self, need: int, now: float) -> float:
-        return self.end
+        used, whole = self.gone + self.elsewhere, self.whole(now)
+        if used + need > whole and (self.open or used >= whole):
+            return self.end
+        return now + 1.0  # only this node's piece is too small: the exchange brings the next one
 
     def took(self) -> None:
         assert self._claims is not None

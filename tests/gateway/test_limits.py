@@ -23,7 +23,7 @@ from aimux.limits.rules import EVERYBODY, Owner, Rule
 from aimux.metering.prices import Prices
 from aimux.metering.record import RequestRecord
 from aimux.plugin import RequestHead
-from aimux.plugin.errors import LimitReached
+from aimux.plugin.errors import LimitReached, RateLimited
 from tests.gateway.answers import answer, json_of, status_of
 from tests.gateway.conftest import TOKEN, Aimux, Start, Upstream, request
 from tests.waiting import until
@@ -118,6 +118,16 @@ def test_a_rate_in_words(limit: str, amount: float, words: str) -> None:
     standing = Standing(limit, Owner("user", "ann"), "", amount, amount, None)
     error = refused(Refusal(standing, 1012.5), 1000.0, UTC, RequestHead("POST", "/v1/messages", CIMultiDict()))
     assert error.message == f"You may use {words}; try again in 13 s."
+
+
+def test_a_piece_that_is_too_small_in_words() -> None:
+    standing = Standing("cost_per_day", Owner("group", "dev"), "", 20.0, 4.5, 5000.0)
+    error = refused(Refusal(standing, 1001.0), 1000.0, UTC, RequestHead("POST", "/v1/messages", CIMultiDict()))
+    assert isinstance(error, RateLimited)
+    assert error.message == (
+        "Your group dev has used $4.50 of $20.00 today. Several nodes have parts of what is left, and this one's is "
+        "too small; try again in 1 s."
+    )
 
 
 async def test_what_consumes_nothing_is_not_refused(start: Start, upstream: Upstream) -> None:

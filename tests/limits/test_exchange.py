@@ -36,6 +36,9 @@ async def test_three_nodes_use_a_budget_up_and_no_more(node: Node) -> None:
     assert not any(ask(keeper) for keeper in nodes)
     told = {one.used for keeper in nodes for one in keeper.limits.standings(ALICE, time.time())}
     assert told == {served * TOKENS}, "each knows what all have used"
+    last = reserve(nodes[0])
+    assert isinstance(last, Refusal)
+    assert last.free_at == last.standing.resets_at
 
 
 async def test_one_who_moves_to_another_node_is_not_refused_there(node: Node) -> None:
@@ -50,6 +53,17 @@ async def test_requests_side_by_side_have_room_from_the_first_on(node: Node) -> 
     first, _ = await node(), await node()
     leases = [reserve(first) for _ in range(8)]
     assert not [one for one in leases if isinstance(one, Refusal)]
+
+
+async def test_whoever_has_room_and_a_piece_that_is_too_small_is_told_of_seconds(node: Node) -> None:
+    nodes = [await node() for _ in range(3)]
+    await exchange(*nodes)
+    refused = next(one for one in (reserve(nodes[0]) for _ in range(200)) if isinstance(one, Refusal))
+    now = time.time()
+    assert refused.standing.used < refused.standing.amount / 2
+    assert refused.free_at <= now + 1
+    await exchange(*nodes)
+    assert isinstance(reserve(nodes[0]), Lease)
 
 
 async def test_what_a_node_leaves_when_it_stops_is_the_others(node: Node) -> None:
