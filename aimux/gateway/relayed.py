@@ -73,5 +73,6 @@ def as_headers(lines: list[bytes], content_type: str = JSON) -> dict[str, str]:
     """The same lines for an answer with another body."""
     fields = (line.decode("latin-1").partition(":") for line in lines)
     headers = {name.lower(): value.strip() for name, _, value in fields}
-    headers.pop("content-encoding", None)
+    for name in ("content-encoding", "date"):  # an answer of aimux's own has a date already
+        headers.pop(name, None)
     return headers | {"content-type": content_type}

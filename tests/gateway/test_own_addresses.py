@@ -25,7 +25,7 @@ def answers(upstream: Upstream, body: bytes, *fields: str, status: int = 200) ->
 async def test_it_becomes_a_path(start: Start, upstream: Upstream, coding: str) -> None:
     aimux = await start()
     raw = json.dumps(JOB).encode()
-    fields = ["content-encoding: gzip"] if coding else []
+    fields = ["date: Mon, 01 Jan 2024 00:00:00 GMT", *(["content-encoding: gzip"] if coding else [])]
     answers(upstream, gzip.compress(raw, 0) if coding else raw, "content-type: application/json", *fields)
     sent = await aimux.send(request("/plain/v1/jobs/job_1", method="GET", body=b""))
     assert status_of(sent) == 200
@@ -33,6 +33,7 @@ async def test_it_becomes_a_path(start: Start, upstream: Upstream, coding: str) 
     head = head_of(sent).lower()
     assert b"content-encoding" not in head
     assert b"x-limit-5h: 0.5" in head
+    assert head.count(b"\ndate:") == 1
     assert aimux.app.gateway.storage.deposits.find("plain", ["job_1"]) is not None
 
 
