@@ -350,6 +350,10 @@ class Attempts:
             account.apply(verdict, time.time())
         elif verdict.action is Action.MISSING and verdict.model:
             pool.lacking.note(account, verdict.model, time.time())
+        if verdict.kind:
+            self._tried.update(
+                one.name for one in pool.accounts.values() if one.credential and one.credential.kind == verdict.kind
+            )
         return None
 
     # --- when nothing worked --------------------------------------------------------------------------------------

@@ -71,14 +71,16 @@ class Judge:
             return Verdict(Action.BACK_OFF, f"its answer broke off: {attempt.exchange.error}")
         body = Preview(head.coding, ERROR_BODY).read(payload)
         verdict = masked(provider.classify(head.status, head.headers, body, model=attempt.model))
+        if verdict.kind and verdict.kind != attempt.credential.kind:
+            verdict = RELAY  # the words of another kind's upstream, and none of this one's
         if verdict.action is Action.REFRESH:
             return await self._unauthorized(attempt, verdict)
         if self._free and head.status == 429 and verdict.action is Action.COOL_DOWN:
             # What consumes nothing has limits of its own at the vendors: 26 token counts at once are no reason to leave
             # an account that has room for messages.
             return Verdict(Action.BACK_OFF, verdict.reason, until=verdict.until)
-        missing = verdict.action is Action.RELAY and head.status in {400, 404}
-        if missing and await self._lies_elsewhere(attempt, asked, body):
+        missing = head.status in {400, 404} and (verdict.action is Action.RELAY or verdict.kind)
+        if missing and await self._lies_elsewhere(attempt, asked, body) and not verdict.kind:
             return Verdict(Action.MISSING, "it does not know what the request refers to")
         return verdict
 

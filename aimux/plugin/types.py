@@ -111,21 +111,23 @@ class Action(StrEnum):
     REFRESH = "refresh"
     """The credential was not accepted: read it again, renew it once, retry once."""
     MISSING = "missing"
-    """Another account has what the request refers to, or can read it, or has `Verdict.model`: the others are asked, and
-    may answer the same."""
+    """Another account has what the request refers to, or can read it, or has `Verdict.model`, or is not of
+    `Verdict.kind`: the others are asked, and may answer the same."""
     PARK = "park"
     """The account can't serve until a person acts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`Provider.classify`'s answer. `until`: unix seconds. `model`: the limit holds for this model only."""
+    """`Provider.classify`'s answer. `until`: unix seconds. `model`: the limit holds for this model only. `kind`: no
+    account whose `Credential.kind` this is would answer otherwise."""
 
     action: Action
     reason: str = ""
     until: float | None = None
     model: str | None = None
     remedy: str = ""
+    kind: str = ""
 
 
 RELAY = Verdict(Action.RELAY)

@@ -50,6 +50,9 @@ _TO_SET = {
     "Store must be set to false": "A ChatGPT login stores no responses: set `store` to false.",
     "Instructions are required": "A ChatGPT login needs `instructions` in each request: set them.",
 }
+_LOGINS_OWN = re.compile(r"Not Found|Unsupported parameter: .{1,200}|" + "|".join(_TO_SET), re.DOTALL)
+"""What ChatGPT's backend says as its `detail` of requests that an API key may serve: no login does."""
+_NO_LOGIN = Verdict(Action.MISSING, "a ChatGPT login does not serve this", kind="oauth")
 _USED_UP = re.compile(r"the usage limit has been reached\.?", re.IGNORECASE)
 _UNREADABLE = Verdict(Action.MISSING, "it can't read what another account has encrypted")
 _FLEX = "flex_unavailable"
@@ -136,6 +139,8 @@ def classify(status: int, headers: Headers, body: bytes, *, login: str, model: s
         return Verdict(Action.MISSING, "it does not have the model", model=model)
     if status == 400 and openai_problems.unreadable(problem):
         return _UNREADABLE
+    if status in {400, 404} and len(problem) == 1 and _LOGINS_OWN.fullmatch(str(problem.get("message")).rstrip(".")):
+        return _NO_LOGIN
     if status == 402:
         until = time.time() + _RECHECK
         remedy = "look at billing in OpenAI's console or ChatGPT's settings"

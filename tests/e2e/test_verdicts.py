@@ -186,3 +186,35 @@ async def test_what_a_chatgpt_login_refuses_is_told_in_openais_shape(
         assert "must be set" in told["detail"], "and as the vendor says it"
         assert answer.headers.getall("x-request-id")
         assert status_of(app, "chatgpt", "default") == "healthy"
+
+
+LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": {"model": "gpt-5.5", "input": "hi"}}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("responses", {"model": "gpt-5.5", "input": "hi"}),
+        ("responses", {"model": "gpt-5.5", "input": "hi", "stream": True}),
+        ("files", {"purpose": "batch", "file": LINE.decode()}),
+    ],
+    ids=["unstreamed", "stored", "another path"],
+)
+async def test_what_a_chatgpt_login_does_not_serve_goes_to_a_key_and_not_to_the_other_logins(
+    tmp_path: Path, http: aiohttp.ClientSession, path: str, body: dict[str, Any]
+) -> None:
+    async with Simulator() as sim:
+        logins = [(sim.add_account(f"login{number}", "openai", "oauth"), f"login{number}") for number in range(4)]
+        accounts = [*logins, (sim.accounts["openai-key"], "the-key")]
+        async with gateway(tmp_path, sim, accounts) as app:
+            app.pools["chatgpt"].accounts["the-key"].load(1)  # a login is asked first
+            sent: dict[str, Any] = {"json": body}
+            if path == "files":
+                form = aiohttp.FormData({"purpose": "batch"})
+                form.add_field("file", LINE, filename="batch.jsonl")
+                sent = {"data": form}
+            async with http.post(f"{app.addresses[0]}/chatgpt/v1/{path}", **sent) as answer:
+                assert answer.status == 200, await answer.text()
+            login, key = asked(sim)
+        assert login.startswith("/chatgpt/backend-api/codex/")
+        assert key == f"/openai/v1/{path}"

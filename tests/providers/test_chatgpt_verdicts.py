@@ -34,7 +34,8 @@ RESPONSES = RequestHead("POST", "/v1/responses", CIMultiDict())
         (403, b"<html>Just a moment</html>", Action.BACK_OFF),
         (400, b'{"detail": "The model is not supported when using Codex with a ChatGPT account"}', Action.RELAY),
         (400, openai_error(None, code="context_length_exceeded"), Action.RELAY),
-        (404, b'{"detail": "Not Found"}', Action.RELAY),
+        (400, b'{"detail": "Unsupported content type"}', Action.RELAY),
+        (400, openai_error(None, code="Not Found"), Action.RELAY),
         (413, b"", Action.RELAY),
         (500, openai_error("server_error"), Action.BACK_OFF),
         (502, b"", Action.BACK_OFF),
@@ -135,6 +136,20 @@ def test_a_detail_is_told_in_openais_shape_too(
         assert told is not None
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
         assert json.loads(told) == {"error": error, **json.loads(raw)}
+
+
+@pytest.mark.parametrize(
+    ("status", "detail"),
+    [
+        (400, "Stream must be set to true"),
+        (400, "Store must be set to false."),
+        (400, "Unsupported parameter: max_output_tokens"),
+        (404, "Not Found"),
+    ],
+)
+def test_what_no_login_serves_is_left_to_keys(chatgpt: ChatGPT, status: int, detail: str) -> None:
+    verdict = judged(chatgpt, status, json.dumps({"detail": detail}).encode())
+    assert (verdict.action, verdict.kind) == (Action.MISSING, "oauth")
 
 
 UNSUPPORTED = "The 'gpt-5.3-codex-spark' model is not supported when using Codex with a ChatGPT account."
