@@ -161,7 +161,7 @@ def test_a_link_ends_with_its_user(site: Site) -> None:
 
 def test_behind_a_proxy_with_tls_addresses_have_it_too(site: Site) -> None:
     """Else tokens would be sent, and invitations opened, in the open."""
-    cookie = site.sign_in(token=TOKENS["ada"])[1]
+    cookie = f"__Host-{site.sign_in(token=TOKENS['ada'])[1]}"
 
     def shown(**headers: str) -> str:
         return site.send("GET", "/dashboard/me", cookie=cookie, host="ai.example.org", **headers)[2]

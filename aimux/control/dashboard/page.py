@@ -15,7 +15,7 @@ from aimux.control.api.problems import Refused, sentence
 from aimux.control.api.within import call
 from aimux.control.dashboard import charts
 from aimux.control.dashboard.rendering import environment
-from aimux.control.dashboard.sessions import Session, cookie
+from aimux.control.dashboard.sessions import Session, cookie, keep
 from aimux.control.principal import Principal, Role
 from aimux.control.state import RequestKey, control_of, ends
 from aimux.plugin.parts import DASHBOARD
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_FILE = 256 * 1024
 MOST_PARTS = 50
 """Fields of a form with a file."""
-NOTICE = "__Host-aimux-notice"
+NOTICE = "aimux-notice"
 MOST_TOLD = 3000
 """Characters of that cookie: browsers keep none of more than 4096, attributes included."""
 
@@ -156,7 +156,7 @@ def render(request: web.Request, template: str, /, status: int = 200, **values: 
     response = web.Response(text=html, status=status, content_type="text/html")
     response.enable_compression()  # no other page can cause one to be sent: the cookie is SameSite=Strict
     if told:
-        response.del_cookie(NOTICE, path="/", secure=True, httponly=True, samesite="Strict")
+        keep(request, response, NOTICE, "", 0)
     return response
 
 
@@ -187,7 +187,7 @@ def go(request: web.Request, path: str, told: str = "", level: str = "ok") -> we
     if told:
         while len(value := quote(f"{level}:{told}")) > MOST_TOLD:
             told = f"{told[: len(told) * 3 // 4]} …"
-        answer.set_cookie(NOTICE, value, path="/", max_age=60, secure=True, httponly=True, samesite="Strict")
+        keep(request, answer, NOTICE, value, 60)
     return answer
 
 

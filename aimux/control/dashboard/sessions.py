@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from aimux.control.api.parts import patience
 from aimux.control.principal import ADMIN_KEY, Principal, Role
+from aimux.gateway.headers import from_stand_in
 from aimux.people.tokens import digest
 from aimux.storage import StorageError
 from aimux.storage.times import CLOCKS_APART
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from aimux.people import Directory
     from aimux.storage import Database
 
-COOKIE = "__Host-aimux"
+COOKIE = "aimux"
 LIFETIME = 7 * 86400
 """Seconds."""
 USED_AGAIN = 300
@@ -42,12 +43,40 @@ MACHINE = ""
 """The user of a session that was opened with the machine's own key, or by a link made with it."""
 
 
+def is_local(request: web.Request) -> bool:
+    """Whether the address that the browser asks is its own machine's: aimux's, or a tunnel's that ends there."""
+    # Without a Host header aiohttp would ask DNS for our name.
+    host = (request.headers.get("host") and request.url.host) or ""
+    return host in {"localhost", "127.0.0.1", "::1"} or host.endswith(".localhost")
+
+
+def keep(request: web.Request, answer: web.Response, name: str, value: str, seconds: int) -> None:
+    """Have the browser keep a cookie for this site alone; one of no seconds is forgotten."""
+    secure = not _in_the_open(request)
+    answer.set_cookie(
+        _named(request, name), value, path="/", max_age=seconds, secure=secure, httponly=True, samesite="Strict"
+    )
+
+
+def _in_the_open(request: web.Request) -> bool:
+    """Whether it comes by plain HTTP from this machine, from where Safari keeps no `Secure` cookie, as others do.
+
+    What stands in between may have been asked by HTTPS, whatever `Host` it sends.
+    """
+    return request.scheme != "https" and not from_stand_in(request.headers) and is_local(request)
+
+
+def _named(request: web.Request, name: str) -> str:
+    return name if _in_the_open(request) else f"__Host-{name}"
+
+
 def cookie(request: web.Request, name: str) -> str:
     """A cookie's value; "" where there is none. `request.cookies` reads each of the thousands that fit into a head.
 
     Nothing but blanks is taken off: browsers guard `__Host-` at a name's very beginning, and with a space of Unicode
     before it a page of a sibling domain may set one.
     """
+    name = _named(request, name)
     for one in ";".join(request.headers.getall("cookie", ())).split(";"):
         found, _, value = one.partition("=")
         if found.strip(" \t") == name:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from aimux.control.api.problems import Refused
 from aimux.control.dashboard.page import SESSION, address_of, after_refusal, dashboard_of, form, go, render, session_of
-from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE
+from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE, is_local, keep
 from aimux.control.middlewares.callers import look
 from aimux.control.principal import refuse_signed
 from aimux.control.state import control_of, ends
@@ -71,7 +71,7 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
 async def sign_out(request: web.Request) -> web.StreamResponse:
     await dashboard_of(request).sessions.close(session_of(request))
     answer = go(request, "sign-in")
-    answer.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")
+    keep(request, answer, COOKIE, "", 0)
     return answer
 
 
@@ -83,7 +83,7 @@ async def _welcome(request: web.Request, user: str, token_id: str, to: str) -> w
     address = address_of(request)
     session: Session = await sessions.open(user, token_id, address, request.headers.get("user-agent", ""))
     answer = go(request, to)
-    answer.set_cookie(COOKIE, session.secret, path="/", max_age=LIFETIME, secure=True, httponly=True, samesite="Strict")
+    keep(request, answer, COOKIE, session.secret, LIFETIME)
     return answer
 
 
@@ -127,6 +127,5 @@ def _wanted(to: str) -> str:
 
 def _unsafe(request: web.Request) -> bool:
     """Whether the browser would not keep a session: it takes the cookie only over HTTPS, or from this machine."""
-    host = request.url.host or ""
-    local = host in {"localhost", "127.0.0.1", "::1"} or host.endswith(".localhost")
-    return request.scheme != "https" and request.headers.get("x-forwarded-proto") != "https" and not local
+    secure = "https" in (request.scheme, request.headers.get("x-forwarded-proto"))
+    return not secure and not is_local(request)
