@@ -140,7 +140,7 @@ async def _static(request: web.Request) -> web.StreamResponse:
     file = (await asyncio.to_thread(files)).get(request.match_info["name"])
     if file is None:
         raise web.HTTPNotFound
-    # Pages ask with the version after the name: the address changes whenever the file may have changed.
+    # Pages ask with the content's hash after the name: the address changes whenever the file has changed.
     headers = {"cache-control": "public, max-age=3600" if request.query_string else "no-cache", "etag": file.etag}
     if request.headers.get("if-none-match") == file.etag:
         return web.Response(status=304, headers=headers)

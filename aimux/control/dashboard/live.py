@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 LOOK_AGAIN = 10
-"""After this many events, check whether the session was ended. The end of its token or user is seen at once."""
+"""After this many looks, check whether the session was ended. The end of its token or user is seen at once.
+Something is sent, too, though nothing has changed: proxies end what is silent for long, and of a browser that is gone
+without a word only what it does not take tells."""
 
 
 async def stream(
@@ -39,8 +41,10 @@ async def stream(
             if still is None or not still.role.includes(role):
                 break
             try:
-                if count % LOOK_AGAIN == 0 and await dashboard.sessions.find(request, address) is None:
-                    break
+                if count % LOOK_AGAIN == 0:
+                    if await dashboard.sessions.find(request, address) is None:
+                        break
+                    await response.write(b": still here\n\n")
                 made = await parts(request)
             except (Refused, StorageError):  # the browser asks again, and gets the reason
                 break

@@ -63,6 +63,7 @@ def environment() -> Environment:
         "whose": whose,
         "zoned": zoned,
     }
+    made.globals["static"] = {name: f"{name}?{file.etag.strip(chr(34))}" for name, file in files().items()}
     for name in made.list_templates():
         made.get_template(name)
     return made

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 
 import pytest
 from playwright.sync_api import expect
 
+from aimux.control.dashboard import live
 from aimux.control.dashboard.now import MOST_ALERTS
 from tests.control.dashboard.conftest import TOKENS, Site, Visitor, held
 
@@ -21,6 +23,18 @@ def test_live_values_change_without_a_reload(visitor: Visitor, site: Site) -> No
     with held(site, TOKENS["member"]):
         expect(visit.page.locator("#running")).to_contain_text("max")
     expect(visit.page.locator("#running")).to_contain_text("Nothing runs")
+
+
+def test_a_page_on_which_nothing_changes_is_written_to_all_the_same(
+    visitor: Visitor, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies end what is silent for long, and only what is not taken tells of a browser that is gone."""
+    monkeypatch.setattr(live, "EVERY", 0.01)
+    (cookie,) = visitor("viewer").context.cookies()
+    fields = {"cookie": f"{cookie['name']}={cookie['value']}"}
+    request = urllib.request.Request(f"{site.url}/dashboard/now/live", headers=fields)
+    with urllib.request.urlopen(request, timeout=30) as events:
+        assert next(line for line in events if not line.startswith((b"event:", b"data:", b"\n"))).startswith(b":")
 
 
 def test_who_may_look_no_longer_is_sent_away(visitor: Visitor, site: Site) -> None:

@@ -8,6 +8,7 @@ import time
 import pytest
 from playwright.sync_api import Dialog, expect
 
+from aimux.control.dashboard.rendering import files
 from aimux.plugin import LimitWindow
 from aimux.simulator.demo import credential_file
 from tests.control.dashboard.conftest import TOKENS, Site, Visit, Visitor, send
@@ -328,3 +329,21 @@ def test_axe_finds_nothing(visitor: Visitor, path: str, scheme: str) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     found = Axe().run(page, options=rules)
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_a_translated_page_sends_what_the_original_would(visitor: Visitor) -> None:
+    """Browsers translate an option's text, which is its value where it has no other, and what is to be copied."""
+    page = visitor("member").go()
+    assert page.locator("pre").count() == page.locator("pre[translate=no]").count() > 0
+    page = visitor("viewer").go("usage?since=7d")
+    page.evaluate("for (const one of document.querySelectorAll('option')) one.textContent = `Übersetzt: ${one.text}`")
+    page.get_by_role("combobox", name="By").select_option("Übersetzt: model")
+    expect(page).to_have_url(re.compile(r"[?&]by=model&"))
+
+
+def test_files_have_another_address_once_they_are_others(visitor: Visitor) -> None:
+    """A browser keeps them for an hour, and an aimux of a later commit has no other version."""
+    page = visitor().go("sign-in")
+    for name, place in {"style.css": "link[rel=stylesheet]", "app.js": "script"}.items():
+        address = page.locator(place).evaluate("element => element.href || element.src")
+        assert address.endswith(f"/static/{name}?{files()[name].etag[1:-1]}")
