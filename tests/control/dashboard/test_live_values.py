@@ -60,6 +60,26 @@ def test_live_values_come_back_after_an_answer_that_is_none(visitor: Visitor) ->
     expect(page.locator("[data-live-state]")).to_have_text("live")
 
 
+def test_tabs_that_nobody_looks_at_keep_no_other_page_from_loading(visitor: Visitor, site: Site) -> None:
+    """Over HTTP/1.1 a browser has six connections for all of them."""
+    visit = visitor("admin")
+    visit.context.add_init_script(
+        """let hidden = false;
+        Object.defineProperty(document, "hidden", { get: () => hidden });
+        window.look = (is) => { hidden = !is; document.dispatchEvent(new Event("visibilitychange")); };"""
+    )
+    for _ in range(6):
+        tab = visit.context.new_page()
+        tab.goto(f"{site.url}/dashboard/")
+        expect(tab.locator("[data-live-state]")).to_have_text("live")
+        tab.evaluate("look(false)")
+    expect(visit.go().locator("[data-live-state]")).to_have_text("live")
+    visit.page.close()
+    with held(site, TOKENS["member"]):
+        tab.evaluate("look(true)")
+        expect(tab.locator("#running")).to_contain_text("max")
+
+
 def test_many_alerts_leave_room_for_what_happens(visitor: Visitor, site: Site) -> None:
     names = [f"ended-{number}" for number in range(MOST_ALERTS + 3)]
     for name in names:

@@ -94,6 +94,13 @@ def test_on_a_tablet_what_to_set_in_a_client_is_read_as_it_stands(visitor: Visit
     assert page.evaluate("[...document.querySelectorAll('pre')].filter(box => box.scrollWidth > box.clientWidth)") == []
 
 
+def test_on_a_tablet_who_one_is_stands_in_the_first_line(visitor: Visitor) -> None:
+    page = visitor("admin", **TABLET).go("me")
+    brand, who = page.locator(".brand").bounding_box(), page.locator(".who").bounding_box()
+    assert brand is not None and who is not None
+    assert abs(brand["y"] + brand["height"] / 2 - who["y"] - who["height"] / 2) < 2
+
+
 def test_on_a_tablet_it_is_seen_that_a_group_has_its_accounts_for_itself(visitor: Visitor, site: Site) -> None:
     site.api("POST", "/groups", {"name": "set-apart-from-all-the-others", "reserved": True})
     page = visitor("admin", **TABLET).go("people")

@@ -20,7 +20,11 @@ function live(root) {
     if (busy(part)) held.push({ part, html });
     else put(part, html);
   };
+  // Where nobody looks, nothing is asked for: over HTTP/1.1 a browser has six connections to aimux for all of its tabs, and
+  // with as many of them live no other page would load.
   function open() {
+    source?.close();
+    if (document.hidden) return;
     source = new EventSource(root.dataset.live);
     source.addEventListener("part", take);
     source.onopen = () => say("live");
@@ -31,6 +35,7 @@ function live(root) {
   }
   // A browser gives up after an answer that is no stream: a proxy's while aimux is away, or ours to who may look no more.
   async function again() {
+    if (document.hidden) return;
     const answer = await fetch(location.href, { redirect: "manual" }).catch(() => null);
     if (answer?.ok) open();
     else if (answer === null || answer.status >= 500) setTimeout(again, 3000);
@@ -39,7 +44,7 @@ function live(root) {
   setInterval(() => {
     held = held.filter(({ part, html }) => busy(part) || put(part, html));
   }, 500);
-  addEventListener("pagehide", () => source.close());
+  document.addEventListener("visibilitychange", () => { if (document.hidden) source?.close(); else again(); });
   open();
 }
 
