@@ -88,6 +88,11 @@ def _claude_code_hints(gateway: Gateway) -> Iterator[str]:
         " accounts are Anthropic's own, this has them looked up when they are needed, as without one:"
     )
     yield "  export ENABLE_TOOL_SEARCH=true"
+    yield (
+        "It also has prompts cached for five minutes alone. If the accounts are subscriptions, this has them cached for"
+        " an hour, as with a login (older versions: ENABLE_PROMPT_CACHING_1H=1):"
+    )
+    yield "  export CLAUDE_CODE_PROMPT_CACHE_TTL=1h"
 
 
 # --- Codex -----------------------------------------------------------------------------------------------------------

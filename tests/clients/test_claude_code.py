@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from pathlib import Path
 
@@ -153,6 +154,29 @@ async def test_a_beta_that_upstream_refuses(seat: Seat) -> None:
     first, second = [(r.header("anthropic-beta") or "").split(",") for r in seat.sent]
     assert first[-1] == second[-1] == "oauth-2025-04-20"
     assert set(first) > set(second)
+
+
+@pytest.mark.parametrize(
+    ("seat", "longer"),
+    [("claude-code", "CLAUDE_CODE_PROMPT_CACHE_TTL=1h"), ("claude-code-older", "ENABLE_PROMPT_CACHING_1H=1")],
+    ids=["new", "older"],
+    indirect=["seat"],
+)
+async def test_how_long_its_cache_lasts(seat: Seat, longer: str) -> None:
+    """README.md and `aimux connect` say so: it takes a gateway for one that is paid by use."""
+    name, _, value = longer.partition("=")
+    for environ in ({}, {name: value}):
+        assert (await claude_code(seat, environ=environ)).code == 0
+    marks = [set(re.findall(rb'"cache_control":({[^}]*})', sent.body)) for sent in seat.sent]
+    assert marks == [{b'{"type":"ephemeral"}'}, {b'{"type":"ephemeral","ttl":"1h"}'}]
+
+
+@VERSIONS
+async def test_how_much_it_takes_for_the_context(seat: Seat) -> None:
+    """README.md says so."""
+    sizes = [(await claude_code(seat, "/context", "--model", model)).out for model in ("opus", "opus[1m]")]
+    assert [" / 200k (" in size for size in sizes] == [seat.claude == "claude-code-older", False]
+    assert " / 1m (" in sizes[1]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
