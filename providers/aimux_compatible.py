@@ -214,7 +214,9 @@ class Compatible(Provider):
     # --- aimux's own limits ------------------------------------------------------------------------------------------
 
     def counts(self, request: RequestHead) -> bool:
-        return self._limits.counts(request)
+        if self._limits.counts(request):
+            return True
+        return request.method == "POST" and "/conversations" in request.path  # Mistral's are answered
 
     def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
         return self._limits.headers(limits, windows)

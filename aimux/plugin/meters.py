@@ -33,7 +33,7 @@ class Meter:
 
     sees_end: ClassVar[bool] = True
     """Whether `complete` comes from the protocol: then nothing is missing, however the bytes end after it."""
-    consumes: ClassVar[bool] = True
+    consumes: bool = True
     """False: it exists only for `stored` and `over`, and such answers cost nothing."""
     reads_request: ClassVar[bool] = False
     """Whether `asked` is to get the request's body, decoded, before the answer."""

@@ -178,6 +178,61 @@ def test_a_type_is_the_same_in_capitals() -> None:
     assert isinstance(anthropic.meter(head, 200, stream), anthropic.MessagesStream)
 
 
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v1/embeddings", "/v1/score", "//v1/Rerank/"])
+def test_where_a_total_is_all_that_is_told_it_is_input(path: str) -> None:
+    """Voyage and Jina tell no more."""
+    told = {"model": "rerank-2.5", "results": [], "usage": {"total_tokens": 815}}
+    assert read(path, told) == Usage("rerank-2.5", 815)
+
+
+def test_what_is_sold_apiece_has_no_price() -> None:
+    """Cohere's rankings, and Mistral's reading of pages."""
+    assert read("/v1/rerank", {"results": [], "meta": {"billed_units": {"search_units": 1}}}) == Usage(unknown=True)
+    pages = {"model": "mistral-ocr-latest", "pages": [], "usage_info": {"pages_processed": 3}}
+    assert read("/v1/ocr", pages) == Usage("mistral-ocr-latest", unknown=True)
+
+
+@pytest.mark.parametrize("path", ["/v1/conversations", "/v1/conversations/conv_1", "/v1/conversations/conv_1/restart"])
+def test_a_conversation_of_mistrals_is_answered_and_kept(path: str) -> None:
+    told = {"prompt_tokens": 30, "completion_tokens": 10, "total_tokens": 45, "connector_tokens": 5}
+    outputs = [{"type": "tool.execution"}, {"type": "message.output", "model": "mistral-medium-latest"}]
+    answer = {"conversation_id": "conv_1", "object": "conversation.response", "outputs": outputs, "usage": told}
+    meter = meter_for(path)
+    assert meter is not None
+    meter.feed(json.dumps(answer).encode())
+    meter.end()
+    assert (meter.consumes, meter.stored) == (True, ("conv_1",))
+    assert meter.usage == Usage("mistral-medium-latest", 30, 15, reasoning_tokens=5)
+
+
+def test_a_conversation_of_mistrals_streams() -> None:
+    events = [
+        {"type": "conversation.response.started", "conversation_id": "conv_1"},
+        *[{"type": "message.output.delta", "content": "x" * 40, "model": "m"}] * 20,
+        {"type": "conversation.response.done", "usage": {"prompt_tokens": 30, "completion_tokens": 200}},
+    ]
+    whole = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+    meter = meter_for("/v1/conversations", EVENTS)
+    assert meter is not None
+    meter.feed(b"".join(whole))
+    meter.end()
+    assert (meter.complete, meter.stored, meter.usage) == (True, ("conv_1",), Usage("", 30, 200))
+    cut = meter_for("/v1/conversations", EVENTS)
+    assert cut is not None
+    cut.feed(b"".join(whole[:-1]))
+    cut.end()
+    assert not cut.complete
+    assert Estimates().usage(RequestRecord("", 0.0, "POST", "/"), cut).output_tokens == pytest.approx(200, rel=0.1)
+
+
+def test_a_conversation_of_openais_is_kept_and_costs_nothing() -> None:
+    meter = meter_for("/v1/conversations")
+    assert meter is not None
+    meter.feed(b'{"id": "conv_1", "object": "conversation"}')
+    meter.end()
+    assert (meter.consumes, meter.stored, meter.usage) == (False, ("conv_1",), Usage())
+
+
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/vector_stores/", "/v1/batches"])
 def test_what_is_only_kept_consumes_nothing(path: str) -> None:
     meter = meter_for(path)

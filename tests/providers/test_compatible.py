@@ -230,6 +230,14 @@ def test_a_key_that_gemini_refuses_is_looked_at() -> None:
     assert provider.classify(400, CIMultiDict(), gemini("INVALID_ARGUMENT")).action is Action.RELAY
 
 
+def test_limits_count_a_conversation_that_is_answered() -> None:
+    """OpenAI's is only kept, Mistral's runs a model."""
+    provider = make(base_url="http://h")
+    assert provider.counts(RequestHead("POST", "/v1/conversations", CIMultiDict()))
+    assert not provider.counts(RequestHead("GET", "/v1/conversations", CIMultiDict()))
+    assert not provider.counts(RequestHead("POST", "/v1/files", CIMultiDict()))
+
+
 @pytest.mark.parametrize(
     ("base_url", "wire", "asked"),
     [

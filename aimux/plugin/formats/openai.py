@@ -17,6 +17,7 @@ from aimux.plugin.formats.openai_meters import (
     OpenAIAnswer,
     ResponsesStream,
 )
+from aimux.plugin.formats.openai_strangers import stranger_meter
 from aimux.plugin.formats.openai_usage import BEGINS, told_over
 from aimux.plugin.meters import Meter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
@@ -207,6 +208,9 @@ def meter(
         return stored(request, status, headers)
     if not path.endswith(_METERED):
         path = plain_path(path).lower()
+        stranger = stranger_meter(path, media_type(headers.get("content-type", "")))
+        if stranger is not None:
+            return stranger
     if path.endswith(_MEDIA):
         return openai_media.media_meter(path, media_type(headers.get("content-type", "")))
     if _CALLS.fullmatch(path):

@@ -58,6 +58,8 @@ def read_usage(usage: Usage, answer: dict[str, Any]) -> None:
     written = count(details.get("cache_write_tokens") or created)
     output = count(told.get("output_tokens")) or count(told.get("completion_tokens"))
     whole = count(told.get("total_tokens"))
+    if not total and not output:
+        total = whole  # all that Voyage and Jina tell of embeddings and rankings
     if read + written and whole == total + output + read + written:
         total += read + written  # a gateway before other vendors' models counts them apart
     usage.cache_read_tokens = min(total, read)
