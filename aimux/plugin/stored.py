@@ -191,8 +191,10 @@ def whole_list(target: str) -> str:
 
 
 def read_page(target: str, answer: bytes) -> StoredPage | None:
-    """The page that is the answer to `target`; None if it is not a list."""
-    page = _object(answer)
+    """The page that is the answer to `target`; None if it is not a list. Mistral's of conversations are bare arrays."""
+    page = _value(answer)
+    if isinstance(page, list):
+        return StoredPage(page, None)
     items = page.get("data")
     if not isinstance(items, list):
         return None
@@ -210,7 +212,9 @@ def read_page(target: str, answer: bytes) -> StoredPage | None:
 def part_of_list(target: str, answer: bytes, items: list[Any]) -> bytes:
     """A page of `items`, which are all that the caller may see, in the form of `answer`: the part that `target` asks
     for by its cursor and its `limit`."""
-    page = _object(answer)
+    page = _value(answer)
+    if isinstance(page, list):
+        return json.dumps(items).encode()
     asked = dict(parse_qsl(target.partition("?")[2]))
     ids = [item.get("id") if isinstance(item, dict) else None for item in items]
     after = asked.get("after") or asked.get("after_id") or asked.get("page")
@@ -241,9 +245,9 @@ def _query(query: str, **changed: str) -> str:
     return urlencode([*((name, value) for name, value in kept if name not in changed), *changed.items()])
 
 
-def _object(answer: bytes) -> dict[str, Any]:
+def _value(answer: bytes) -> dict[str, Any] | list[Any]:
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return value if isinstance(value, dict | list) else {}

@@ -15,6 +15,7 @@ from aimux.plugin import (
     RequestHead,
     RequestRefused,
     StoredAnswer,
+    StoredPage,
     TooManyReferences,
     ids_in_path,
 )
@@ -71,6 +72,15 @@ def test_and_these_are_none(provider: Provider, path: str) -> None:
     assert provider.lists(get(path)) == "nothing"
 
 
+def test_a_list_may_be_a_bare_array() -> None:
+    """As Mistral's of conversations and agents."""
+    items = [{"id": "conv_0a1b2c3d", "object": "conversation"}, {"id": "conv_4e5f6a7b", "object": "conversation"}]
+    page = OTHERS.read_page("/v1/conversations", json.dumps(items).encode())
+    assert page == StoredPage(items, None)
+    part = OTHERS.part_of_list(get("/v1/conversations"), json.dumps(items).encode(), items[:1])
+    assert json.loads(part) == items[:1]
+
+
 @pytest.mark.parametrize("provider", [CHATGPT, OTHERS])
 def test_stored_chat_completions_are_not_listed(provider: Provider) -> None:
     assert provider.lists(get("/v1/chat/completions?limit=2")) == "refused"
@@ -113,7 +123,7 @@ def test_each_vendors_list_is_gone_through_to_its_end(
     assert (read.items, read.more) == (page["data"], following)
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b"{}", b'{"data":{}}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("answer", [b"", b"{}", b'{"data":{}}', b"\xff", b"[" * 100_000])
 def test_what_is_no_list(answer: bytes) -> None:
     assert CHATGPT.read_page("/v1/files", answer) is None
 
