@@ -86,6 +86,26 @@ def test_a_streams_usage_may_be_its_servers_own_part() -> None:
     assert read("/v1/chat/completions", chunk, content_type=EVENTS) == Usage("llama", 19, 13)
 
 
+def test_zeros_behind_a_streams_usage_take_nothing_back() -> None:
+    meter = meter_for("/v1/chat/completions", EVENTS)
+    assert meter is not None
+    for told in ({"prompt_tokens": 19, "completion_tokens": 13}, {"prompt_tokens": 0, "completion_tokens": 0}):
+        chunk: dict[str, Any] = {"choices": [], "usage": told}
+        meter.feed(b"data: %b\n\n" % json.dumps(chunk).encode())
+    meter.end()
+    assert meter.usage == Usage("", 19, 13)
+
+
+def test_an_answer_without_choices_took_nothing() -> None:
+    """MiniMax says with a 200 that there is no credit."""
+    meter = meter_for("/v1/chat/completions")
+    assert meter is not None
+    meter.feed(b'{"id": "", "choices": null, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}')
+    meter.end()
+    assert meter.failed
+    assert not Estimates().usage(RequestRecord("", 0.0, "POST", "/"), meter).anything
+
+
 @pytest.mark.parametrize("content_type", [JSON, EVENTS])
 def test_searches_of_the_web_are_counted(content_type: str) -> None:
     """They cost a cent each. What the model does with the pages that it found costs nothing besides their tokens."""
@@ -206,7 +226,7 @@ def test_a_conversation_of_mistrals_is_answered_and_kept(path: str) -> None:
 
 
 def test_a_conversation_of_mistrals_streams() -> None:
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "conversation.response.started", "conversation_id": "conv_1"},
         *[{"type": "message.output.delta", "content": "x" * 40, "model": "m"}] * 20,
         {"type": "conversation.response.done", "usage": {"prompt_tokens": 30, "completion_tokens": 200}},

@@ -11,7 +11,7 @@ from aimux.plugin.formats.openai_problems import PREAMBLE
 from aimux.plugin.formats.openai_usage import read_usage, stored_response, told_over
 from aimux.plugin.message_meter import MessageMeter
 from aimux.plugin.meters import EDGE, JSONMeter
-from aimux.plugin.reading import MODEL, json_object, object_behind
+from aimux.plugin.reading import MODEL, count, json_object, object_behind
 from aimux.plugin.sse_meter import SSEMeter
 from aimux.plugin.types import Over
 
@@ -41,6 +41,7 @@ _TEXTS = re.compile(rb'"(?:content|reasoning(?:_content)?|refusal|arguments|tran
 """What is said, thought, or asked of tools, and the words of what is spoken."""
 _COMPLETIONS = re.compile(rb'"text' + _TEXT)
 _SOUND = re.compile(rb'"data' + _TEXT)
+_TOTALS = ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens")
 AUDIO = 800
 """Characters of base64 that count as one of text: a second of speech is 20 tokens, and 64,000 characters of PCM."""
 
@@ -172,8 +173,8 @@ class ChatStream(SSEMeter):
             told = choices[-1].get("usage")  # Moonshot's place for it
         if told is None and isinstance(groq := event.get("x_groq"), dict):
             told = groq.get("usage")
-        if isinstance(told, dict):
-            read_usage(self.usage, {**event, "usage": told})
+        if isinstance(told, dict) and any(count(told.get(name)) for name in _TOTALS):
+            read_usage(self.usage, {**event, "usage": told})  # zeros may come behind what it took
         finished = any(choice.get("finish_reason") for choice in choices)
         if event.get("error"):
             self.complete = self.failed = True
@@ -202,7 +203,8 @@ class OpenAIAnswer(JSONMeter):
     def read(self, answer: dict[str, Any]) -> None:
         read_usage(self.usage, answer)
         self.stored = stored_response(answer)
-        if answer.get("error") and not self.usage.total_input:  # otherwise it reports what it took
+        nothing = answer.get("error") or answer.get("choices", ()) is None  # as MiniMax says that there is no credit
+        if nothing and not self.usage.total_input:  # otherwise it reports what it took
             self.failed = True
         if answer.get("status") in ("queued", "in_progress") and self.stored:
             self.begun = self.stored[0]
