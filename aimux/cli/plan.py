@@ -63,6 +63,9 @@ def plan_command(
         if not plans:
             raise click.ClickException(text)
         say(text, err=True)
+    if found["kept_since"] is not None:
+        date = found["kept_since"][:10]
+        say(f"Single requests are kept since {date} alone (ledger.keep_requests): the plan begins there.", err=True)
     if not plans:
         raise click.ClickException(
             "The ledger has no request since then that used any tokens: begin earlier, by --since."

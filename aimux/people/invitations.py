@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aimux.people import audit
 from aimux.people.errors import Unknown, no_user
 from aimux.people.issuing import Issued, issue_within
+from aimux.people.models import Role
 from aimux.people.tokens import digest, make_id
 from aimux.people.transaction import change
 from aimux.storage.times import CLOCKS_APART, now
@@ -62,7 +63,7 @@ async def invite(people: People, actor: Actor, user: str) -> tuple[Invitation, s
 async def look(people: People, code: str) -> Invitation:
     """The open invitation that a code belongs to. Unknown if there is none."""
     async with people.database.read() as connection:
-        row = await _row(connection, code)
+        row = await _row(connection, people, code)
     return Invitation(row.id, row.user, row.expires_at)
 
 
@@ -71,13 +72,13 @@ async def accept(people: People, actor: Actor, code: str) -> Issued:
     from aimux.storage.schema.people import invitations
 
     async with change(people) as connection:
-        row = await _row(connection, code)
+        row = await _row(connection, people, code)
         issued = await issue_within(connection, people, actor, row.user, "invitation")
         await connection.execute(invitations.delete().where(invitations.c.id == row.id))
     return issued
 
 
-async def _row(connection: Connection, code: str) -> Row[tuple[object, ...]]:
+async def _row(connection: Connection, people: People, code: str) -> Row[tuple[object, ...]]:
     from aimux.storage.schema.people import invitations
 
     lives = invitations.c.expires_at.between(now() + 1, now() + LIFETIME + CLOCKS_APART)
@@ -85,4 +86,7 @@ async def _row(connection: Connection, code: str) -> Row[tuple[object, ...]]:
     row = (await connection.execute(found)).one_or_none()
     if row is None:
         raise Unknown("this invitation was used already, or is older than it may be", remedy="ask for another one")
+    made_by = people.directory.users.get(row.created_by)  # none: the machine, or an admin by a token signed elsewhere
+    if made_by is not None and not (made_by.enabled and made_by.role.includes(Role.ADMIN)):
+        raise Unknown("whoever made this invitation is no admin any more", remedy="ask for another one")
     return row

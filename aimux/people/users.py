@@ -52,7 +52,7 @@ async def change_user(people: People, actor: Actor, name: str, values: Mapping[s
 
 
 async def remove(people: People, actor: Actor, name: str) -> None:
-    """Remove a user with all tokens, which end everywhere."""
+    """Remove a user with all tokens, which end everywhere, and the invitations that the user made."""
     from aimux.storage.schema.people import invitations, sessions, sign_in_links, tokens, users
 
     refuse_configured("user", name, people.directory.configured.users)
@@ -66,6 +66,7 @@ async def remove(people: People, actor: Actor, name: str) -> None:
         await connection.execute(live.values(revoked_at=at, revision=revision))
         for table in (invitations, sessions, sign_in_links):
             await connection.execute(table.delete().where(table.c.user == name))
+        await connection.execute(invitations.delete().where(invitations.c.created_by == name))
 
 
 def check_groups(wanted: Iterable[str], known: Collection[str]) -> None:

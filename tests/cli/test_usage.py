@@ -212,4 +212,5 @@ def test_a_plan_needs_to_know_what_a_window_holds(aimux: Commands) -> None:
     for wrong in (("--window", "5h=x"), ("--window", "week=5"), ("--accounts", "claude=0")):
         aimux("plan", *wrong, expect=2)
     assert "no provider 'nobody'; there are: chatgpt" in aimux("plan", "--accounts", "nobody=2", expect=1).stderr
+    assert "kept since" in aimux("plan", "--since", "120d", "--window", "5h=1").stderr
     assert "has no request since then" in aimux("plan", "--since", "1m", "--window", "5h=1", expect=1).stderr

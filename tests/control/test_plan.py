@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,13 @@ async def test_more_accounts_would_have_done(start: Start) -> None:
     assert [account["account"] for account in one["accounts"]] == ["default"]
     (two,) = (await aimux.get(f"/plan?{SINCE}&accounts=claude=2&window=5h=10"))["items"]
     assert (two["refused"], len(two["accounts"])) == (0, 2)
+
+
+async def test_how_far_back_requests_are_kept_is_told_where_more_is_asked_for(start: Start) -> None:
+    aimux = await start(ledger={"keep_requests": "7d"})
+    assert (await aimux.get("/plan?since=6d"))["kept_since"] is None
+    kept = datetime.fromisoformat((await aimux.get("/plan?since=8d"))["kept_since"])
+    assert timedelta(days=7) <= datetime.now(UTC) - kept < timedelta(days=7, minutes=5)
 
 
 @pytest.mark.parametrize(("weights", "refused"), [({}, 0), ({"users": {"bob": {"weight": 9}}}, 6)])
@@ -103,7 +111,7 @@ async def test_an_account_that_was_renamed_is_one(start: Start) -> None:
 
 async def test_nothing_is_made_up_of_windows_that_nobody_knows(start: Start) -> None:
     aimux = await filled(start, [record()])
-    assert await aimux.get(f"/plan?{SINCE}") == {"items": [], "unknown": ["claude"]}
+    assert await aimux.get(f"/plan?{SINCE}") == {"items": [], "unknown": ["claude"], "kept_since": None}
 
 
 @pytest.mark.parametrize(

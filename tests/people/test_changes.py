@@ -10,6 +10,7 @@ import pytest
 
 from aimux.people import (
     Access,
+    Actor,
     Configured,
     Denied,
     Group,
@@ -261,6 +262,25 @@ async def test_an_invitation_ends_with_its_user(node: Node) -> None:
         await users.add(people, ADMIN, User(name))
         with pytest.raises(Unknown):
             await invitations.accept(people, ADMIN, code)
+
+
+async def test_an_invitation_ends_with_the_admin_who_made_it(node: Node) -> None:
+    """Else whoever leaves could take tokens of others along."""
+    people = await node()
+    for name in ("bob", "dan"):
+        await users.add(people, ADMIN, User(name))
+    await users.add(people, ADMIN, User("eve", role=Role.ADMIN))
+    _, code = await invitations.invite(people, Actor("eve", ""), "bob")
+    for change in ({"enabled": False}, {"enabled": True, "role": Role.MEMBER}):
+        await users.change_user(people, ADMIN, "eve", change)
+        with pytest.raises(Unknown, match="no admin any more"):
+            await invitations.accept(people, ADMIN, code)
+    await users.change_user(people, ADMIN, "eve", {"role": Role.ADMIN})
+    assert (await invitations.accept(people, ADMIN, code)).token.user == "bob"
+    _, code = await invitations.invite(people, Actor("eve", ""), "dan")
+    await users.remove(people, ADMIN, "eve")
+    with pytest.raises(Unknown):
+        await invitations.accept(people, ADMIN, code)
 
 
 async def test_a_token_that_stands_in_the_configuration_too_is_not_revoked_in_vain(node: Node) -> None:

@@ -1,10 +1,12 @@
 """The operation that plans: would other accounts, or another choice of them, have sufficed?"""
 
-# ruff: noqa: TC001 - the table reads the annotations
+# ruff: noqa: TC001, TC003 - the table reads the annotations
 
 from __future__ import annotations
 
 import re
+import time
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -16,6 +18,7 @@ from aimux.control.api.parts import Parts
 from aimux.control.api.problems import Refused
 from aimux.control.api.usage import time_of
 from aimux.control.api.usage_models import When
+from aimux.control.api.views import moment
 from aimux.control.principal import Role
 from aimux.limits.planning import Question, planned
 from aimux.limits.rules import Who
@@ -98,6 +101,9 @@ class PlanList(Body):
 
     items: list[Plan]
     unknown: list[str] = Field(description="Providers of whose windows nothing is known yet: give `window`.")
+    kept_since: datetime | None = Field(
+        description="Where `since` is earlier than single requests are kept: from when on they are, and the plan is."
+    )
 
 
 @operation("GET", "/plan", "Replay the ledger over other accounts", errors=(404, 503), role=Role.VIEWER)
@@ -131,6 +137,7 @@ async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
         fair_share=parts.limits.section.fair_share if query.fair_share is None else query.fair_share,
         weights={name: weight for name, weight in weights.items() if weight != 1.0},
     )
+    kept = time.time() - question.keep
     await metering.ledger.catch_up()
     async with parts.planning:
         try:
@@ -140,7 +147,9 @@ async def plan_accounts(parts: Parts, query: PlanQuery) -> PlanList:
             raise Refused(503, "too-long", "The plan takes longer than five minutes.", remedy=remedy) from None
         except OSError as error:
             raise Refused(503, "no-plan", f"The plan could not be made: {error}.") from None
-    return PlanList.model_validate({"items": [one.model_dump() for one in found.plans], "unknown": found.unknown})
+    items = [Plan.model_validate(one.model_dump()) for one in found.plans]
+    kept_since = moment(kept) if question.since < kept * 1000 else None
+    return PlanList(items=items, unknown=found.unknown, kept_since=kept_since)
 
 
 def _pairs(text: str | None) -> list[tuple[str, str]]:
