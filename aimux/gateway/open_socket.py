@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from websockets.frames import CloseCode
@@ -20,6 +21,7 @@ from aimux.plugin.types import Action
 
 if TYPE_CHECKING:
     from aimux.gateway.call import Attempt, Call
+    from aimux.gateway.deposits import Key
     from aimux.gateway.limiting import Limiting
     from aimux.gateway.vendor_storage import VendorStorage
     from aimux.metering.estimates import Estimates
@@ -64,6 +66,9 @@ class OpenSocket:
         """Of the turn that was over last."""
         self._begun = 0
         """Turns so far."""
+        self._held: deque[bytes] = deque()
+        """Messages that wait until it is known whose that is what the first of them names."""
+        self._looking: asyncio.Task[None] | None = None
         self._draining = False
         self._answering = False
         """The client has received a part of the answers to the turns that are under way."""
@@ -93,13 +98,54 @@ class OpenSocket:
         self.pipe.client.say(words)
 
     def admits(self, message: bytes) -> bool:
-        """Whether a client's message is passed on: it may name nothing of another user's, and one that begins a turn
-        needs room. The socket stays open."""
+        """Whether a client's message is passed on as it comes: it may name nothing of another user's, and one that
+        begins a turn needs room. The socket stays open. What it names may have to be looked up, see `_look_up`."""
+        if self._held:
+            self._held.append(message)
+            return False
+        refused, unknown = self._others(message)
+        if unknown:
+            self._held.append(message)
+            self.pipe.client.stop()
+            self._looking = asyncio.create_task(self._look_up(unknown))
+            return False
+        return self._admit(message, refused)
+
+    def _others(self, message: bytes) -> tuple[GatewayError | None, list[Key]]:
+        """Why a message is refused for what it names, or what of that nothing is known about here."""
+        if self._call.shared:
+            return None, []
+        try:
+            return None, self._storage.refuse_others(self._call, message)
+        except GatewayError as error:
+            return error, []
+
+    async def _look_up(self, unknown: list[Key]) -> None:
+        """Ask the database whose that is what the first message names that is held, and go on with all that are."""
+        pipe, held = self.pipe, self._held
+        while held:
+            if unknown:
+                await self._storage.look_up(unknown)
+            if pipe.done.done() or not pipe.upstream.codec.open:
+                held.clear()
+                return
+            message = held[0]
+            refused, _ = self._others(message)
+            if self._admit(message, refused):
+                self.asked(message)
+                pipe.upstream.say(message)
+            held.popleft()
+            unknown = self._others(held[0])[1] if held else []
+        pipe.upstream.flush()
+        pipe.client.flush()
+        pipe.client.let_go()
+
+    def _admit(self, message: bytes, refused: GatewayError | None) -> bool:
         call, limiting = self._call, self._limiting
         turn = self._begin() if self._begins(message) else None
         try:
-            if not call.shared:
-                self._storage.refuse_others(call, message)
+            if refused is not None:
+                raise refused
             if turn is not None and len(self._turns) >= MOST_TURNS:
                 text = f"{MOST_TURNS} turns are under way on this socket: wait until one of them is over."
                 raise GatewayError(ErrorKind.RATE_LIMITED, text)

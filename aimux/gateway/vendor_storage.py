@@ -89,13 +89,21 @@ class VendorStorage:
             for one in references
         )
 
-    def refuse_others(self, call: Call, message: bytes) -> None:
-        """Raises GatewayError (404) if a socket's message names something of another user's, as far as memory knows."""
-        if self.deposits.any_with(call.targets):
-            user = call.admitted.caller.name
-            others = partial(self.deposits.is_of_another, user)
-            named = references_of(call.admitted.route.provider, call.head, Body(message), others)
-            self.deposits.refuse_others(named, call.targets, user)
+    def refuse_others(self, call: Call, message: bytes) -> list[Key]:
+        """Raises GatewayError (404) if a socket's message names something of another user's, as far as memory knows.
+        Returns what it knows nothing about, for `look_up`."""
+        if not self.deposits.any_with(call.targets):
+            return []
+        user = call.admitted.caller.name
+        others = partial(self.deposits.is_of_another, user)
+        named = references_of(call.admitted.route.provider, call.head, Body(message), others)
+        self.deposits.refuse_others(named, call.targets, user)
+        return self.deposits.unknown(named, call.targets) if self._written is not None else []
+
+    async def look_up(self, keys: Sequence[Key]) -> None:
+        """Have memory hold what is written down of these."""
+        if self._written is not None:
+            await self._written(keys)
 
     def lists(self, admitted: Admitted) -> bool:
         """Whether a GET asks for a list that each user has one of."""
@@ -106,5 +114,5 @@ class VendorStorage:
         return await OwnLists(self.deposits, send, partial(self._look_up, call.turn)).gather(call, cors)
 
     async def _look_up(self, turn: Turn[Any], keys: Sequence[Key]) -> None:
-        if keys and self._written is not None:
-            await turn.apart(self._written(keys))
+        if keys:
+            await turn.apart(self.look_up(keys))

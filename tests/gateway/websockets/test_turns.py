@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Sequence
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -285,6 +287,72 @@ async def test_a_message_may_not_name_what_is_another_users(
         assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', question)
     await ended(aimux)
     assert [line["status"] for line in access(aimux) if line["method"] == "TURN"] == ["404", "200", "200"]
+
+
+@pytest.mark.parametrize("whose", ["ann", "nobody's"])
+async def test_what_only_the_database_knows_is_looked_up_before_a_message_goes_on(
+    begin: Begin, far: Far, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    def refers_to(_self: Plain, _head: RequestHead, body: Body) -> tuple[str, ...]:
+        return ids_in_body(body, members("after"))
+
+    monkeypatch.setattr(Plain, "refers_to", refers_to)
+    bob, got, asked = "test-token-of-bob-0123456789", asyncio.Event(), asyncio.Event()
+    far.serve = turns
+    aimux = await begin(users=[{"name": "ann", "token": TOKEN}, {"name": "bob", "token": bob}])
+    storage = aimux.app.gateway.storage
+    storage.deposits.keep("plain", "default", ["resp_0002"], "ann")
+
+    async def look_up(keys: Sequence[tuple[str, str]]) -> None:
+        assert list(keys) == [("plain", "resp_0001")]
+        asked.set()
+        await got.wait()
+        if whose == "ann":
+            storage.deposits.keep("plain", "default", ["resp_0001"], "ann", lasts=None)
+
+    monkeypatch.setattr(storage, "_written", look_up)
+    question = json.dumps({"after": "resp_0001"})
+    async with socket(aimux, token=bob) as client:
+        await client.send(question)
+        await client.send("behind it")
+        async with asyncio.timeout(10):
+            await asked.wait()
+        got.set()
+        if whose == "ann":
+            told = {"error": "resp_0001 was not found among what you have stored here."}
+            assert json.loads(await client.recv()) == told
+        else:
+            assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', question)
+        assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
+    await ended(aimux)
+    statuses = [line["status"] for line in access(aimux) if line["method"] == "TURN"]
+    assert statuses == (["404", "200"] if whose == "ann" else ["200"]), "a second question is one turn with the first"
+
+
+async def test_a_socket_that_is_closed_while_that_is_looked_up_asks_nothing_more(
+    begin: Begin, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plain, "refers_to", lambda _self, _head, body: ids_in_body(body, members("after")))
+    got, asked = asyncio.Event(), asyncio.Event()
+    aimux = await begin(users=[{"name": "ann", "token": TOKEN}])
+    storage = aimux.app.gateway.storage
+    storage.deposits.keep("plain", "default", ["resp_0002"], "bob")
+
+    async def look_up(_keys: Sequence[tuple[str, str]]) -> None:
+        asked.set()
+        await got.wait()
+
+    monkeypatch.setattr(storage, "_written", look_up)
+    async with socket(aimux) as client:
+        await client.send(json.dumps({"after": "resp_0001"}))
+        async with asyncio.timeout(10):
+            await asked.wait()
+        aimux.app.gateway.sockets.drain()
+        got.set()
+        with pytest.raises(ConnectionClosed, match="1001"):
+            await client.recv()
+    await ended(aimux)
+    assert [line["method"] for line in access(aimux)] == ["GET"]
 
 
 async def test_a_turn_that_the_upstream_closes_in_its_middle_is_the_upstreams_loss(begin: Begin, far: Far) -> None:
