@@ -64,10 +64,14 @@ def test_the_key_goes_where_the_server_looks_for_it(settings: dict[str, str], he
     assert upstream.drop_headers == {"authorization", "x-api-key"}
 
 
-def test_no_answer_is_a_key_of_the_account() -> None:
-    provider = make(base_url="https://api.mistral.example/v1")
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+@pytest.mark.parametrize("path", ["/v1/client/sessions", "/v1/auth/keys/code", "/v1/auth//Keys/", "/v1/keys"])
+def test_no_answer_is_a_key_of_the_account(wire: str, path: str) -> None:
+    """Mistral's for a browser, and OpenRouter's, for which any key of the account is enough."""
+    provider = make(base_url="https://host.example/v1", format=wire)
     with pytest.raises(RequestRefused):
-        provider.prepare(RequestHead("POST", "/v1/client/sessions", CIMultiDict()), provider.parse_credential(KEY))
+        provider.prepare(RequestHead("POST", path, CIMultiDict()), provider.parse_credential(KEY))
+    provider.prepare(RequestHead("GET", path, CIMultiDict()), provider.parse_credential(KEY))
 
 
 @pytest.mark.parametrize(("wire", "path"), [("openai", "/v1/messages"), ("anthropic", "/v1/responses")])

@@ -68,8 +68,11 @@ _KEYS = (
     "/realtime/transcription_sessions",
     "/chatkit/sessions",
     "/client/sessions",
+    "/keys",
+    "/keys/code",
 )
-"""Their answers hold a key of the account, for a browser or a phone; the last one is Mistral's."""
+"""Their answers hold a key of the account, for a browser or a phone, Mistral's in the fourth. OpenRouter's last one gives
+a code for which it gives a key that stays."""
 _NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
 _MAY_REFER = ("voice", "video", "consent", "source", "session_id", "credential_id")
 """What may be the id of something stored, and is another word or somebody else's id more often."""
