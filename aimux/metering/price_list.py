@@ -46,6 +46,12 @@ PER = {"server_tools": Decimal(10) ** 9, "minutes": Decimal(10) ** 12 / 3600}
 tokens or characters."""
 
 
+OPENROUTER = "https://openrouter.ai/"
+FREE = [[0, {"": [[0, {"input": 0, "output": 0}]]}]]
+ROUTED = frozenset({"nitro", "floor", "exacto"})
+"""Variants of its models that differ in who serves them. The list has none."""
+
+
 class Wanted(NamedTuple):
     """A model whose prices are wanted. `vendor`: as genai-prices names it ("": the one whose address `base_url` is)."""
 
@@ -75,6 +81,12 @@ def fetch(url: str = "") -> None:
 
 def look_up(wanted: Wanted) -> list[Any] | None:
     """The model's tariff, as `Tariff.of_json` takes it; None if the list does not have it."""
+    if wanted.base_url.startswith(OPENROUTER):
+        name, _, variant = wanted.model.rpartition(":")
+        if name and variant == "free":
+            return FREE
+        if name and variant in ROUTED:
+            wanted = wanted._replace(model=name)
     model = _find(wanted)
     if model is None:
         return None

@@ -310,6 +310,18 @@ def test_a_higher_speed_without_a_price_has_none() -> None:
     assert cost(one, input_tokens=1000, tier="fast") == 30_000_000
 
 
+def test_openrouter_has_variants_of_a_model() -> None:
+    """They are part of its name, and the list does not have them."""
+    at = "https://openrouter.ai/api/v1"
+    plain = look_up(Wanted("", at, "anthropic/claude-sonnet-4.5"))
+    assert plain is not None
+    assert look_up(Wanted("", at, "anthropic/claude-sonnet-4.5:nitro")) == plain
+    assert look_up(Wanted("", at, "anthropic/claude-sonnet-4.5:online")) is None
+    free = look_up(Wanted("", at, "qwen/qwen3-coder:free"))
+    assert cost(prices(m=Tariff.of_json(free)), input_tokens=1000, output_tokens=1000) == 0
+    assert look_up(Wanted("", "http://127.0.0.1:11434", "llama3.2:free")) is None
+
+
 def test_another_vendors_model_of_the_same_name_has_no_price_of_his() -> None:
     assert look_up(Wanted("anthropic", "", "gpt-5")) is None
     assert look_up(Wanted("", "http://127.0.0.1:11434", "our-llama")) is None

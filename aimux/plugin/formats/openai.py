@@ -71,8 +71,8 @@ _KEYS = (
     "/keys",
     "/keys/code",
 )
-"""Their answers hold a key of the account, for a browser or a phone, Mistral's in the fourth. OpenRouter's last one gives
-a code for which it gives a key that stays."""
+"""Their answers hold a key of the account, for a browser or a phone, the fifth being Mistral's. The last two are
+OpenRouter's: a key that stays, and a code for which it gives one."""
 _NOTHING_KEPT = ("/content", "/completions", "/embeddings", "/moderations", "/input_items", "/input_tokens")
 _MAY_REFER = ("voice", "video", "consent", "source", "session_id", "credential_id")
 """What may be the id of something stored, and is another word or somebody else's id more often."""
