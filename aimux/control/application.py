@@ -57,7 +57,7 @@ def control_application(control: Control | None = None, *, routes: Iterable[Rout
 
 async def _front_page(_request: web.Request) -> web.StreamResponse:
     """What a person sees when opening aimux's address in a browser."""
-    raise web.HTTPSeeOther(f"{DASHBOARD}/")
+    raise web.HTTPSeeOther(f"{DASHBOARD[1:]}/")  # below whatever its address begins with
 
 
 async def _prepare(request: web.Request, response: web.StreamResponse) -> None:

@@ -96,6 +96,17 @@ async def test_below_a_prefix_of_another_application(outer: str, caplog: pytest.
     assert [line for line in lines if "provider=claude" in line and "path=/claude/v1/messages status=200" in line]
 
 
+async def test_the_pages_know_the_prefix(outer: str, config: dict[str, Any]) -> None:
+    key = Path(config["state_dir"], "admin.key").read_text().strip()
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.get(f"{outer}/ai/") as answer:
+            assert str(answer.url) == f"{outer}/ai/dashboard/sign-in"
+        async with session.post(f"{outer}/ai/dashboard/sign-in", data={"token": key}) as answer:
+            assert str(answer.url) == f"{outer}/ai/dashboard/"
+        async with session.get(f"{outer}/ai/dashboard/me") as answer:
+            assert f"{outer}/ai/claude" in await answer.text()
+
+
 async def test_a_body_that_its_server_has_unpacked_is_refused_in_words(outer: str) -> None:
     raw = gzip.compress(json.dumps(MESSAGE).encode())
     headers = VERSION | {"content-encoding": "gzip", "content-type": "application/json"}

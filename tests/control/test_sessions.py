@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import jwt
 import pytest
@@ -170,6 +170,30 @@ def test_behind_a_proxy_with_tls_addresses_have_it_too(site: Site) -> None:
     page = shown(**{"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"})
     assert "https://ai.example.org/claude" in page
     assert "http://ai.example.org" not in page
+
+
+def test_below_a_path_of_a_proxys_the_pages_lead_to_each_other(site: Site) -> None:
+    """It takes the path off, and says so, as Traefik's StripPrefix does by itself."""
+    below = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https", "host": "example.org"}
+    below["x-forwarded-prefix"] = "/ai/gateway"
+    cookie = f"__Host-{site.sign_in(token=TOKENS['ada'])[1]}"
+    _, headers, page = site.send("GET", "/dashboard/me", cookie=cookie, **below)
+    assert 'href="/ai/gateway/dashboard/people"' in page
+    assert '"/dashboard' not in page
+    assert "https://example.org/ai/gateway/claude" in page
+    assert 'aria-current="page"' in page
+    _, headers, _ = site.send("GET", "/dashboard/requests?user=max", **below)
+    assert headers["location"] == "/ai/gateway/dashboard/sign-in?to=requests%3Fuser%3Dmax"
+    _, headers, _ = site.send("GET", "/", **below)
+    assert (
+        urljoin("https://example.org/ai/gateway/", headers["location"]) == "https://example.org/ai/gateway/dashboard/"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["//evil.example", "/a/../b", "https://evil.example", '/"><script>', "/a b", "/"])
+def test_a_path_that_can_be_none_leads_nowhere(site: Site, prefix: str) -> None:
+    headers = site.send("GET", "/dashboard/me", **{"x-forwarded-prefix": prefix})[1]
+    assert headers["location"] == "/dashboard/sign-in?to=me"
 
 
 def test_live_values_end_with_the_role_that_may_see_them(site: Site) -> None:

@@ -20,9 +20,9 @@ from aimux.control.dashboard.page import (
     go,
     is_away,
     render,
-    root_of,
     session_of,
     told,
+    within,
     without_database,
 )
 from aimux.control.dashboard.rendering import files, ready
@@ -90,7 +90,7 @@ def _no_database(request: web.Request) -> web.Response:
 
 @web.middleware
 async def _signed_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-    path = request.path.removeprefix(root_of(request))
+    path = within(request.path)
     if path.startswith("/static/"):
         return await handler(request)
     try:
@@ -113,7 +113,7 @@ async def _signed_in(request: web.Request, handler: Handler) -> web.StreamRespon
                 require(found[1], entry.role)
     elif not path.startswith(OPEN):
         if request.method == "GET":
-            wanted = request.path_qs.removeprefix(root_of(request)).lstrip("/")
+            wanted = within(request.path_qs).lstrip("/")
             return go(request, f"sign-in?{urlencode({'to': wanted})}" if wanted else "sign-in")
         raise Refused(401, "signed-out", "You are not signed in any more; nothing was changed.", remedy="sign in again")
     return await handler(request)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.control.client_files import dump
 from aimux.control.clients import CLIENTS, Gateway, NotServed
-from aimux.control.dashboard.page import render
+from aimux.control.dashboard.page import prefix_of, render
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ class Settings(NamedTuple):
 
 
 def address(request: web.Request) -> str:
-    """The gateway's address as this browser reaches it, without a slash at its end.
+    """The gateway's address as this browser reaches it, with a prefix if it has one, without a slash at its end.
 
     A proxy with TLS says so: an address without it would have tokens sent in the open.
     """
     origin, scheme = request.url.origin(), request.headers.get("x-forwarded-proto", "").strip().lower()
-    return str(origin.with_scheme(scheme) if scheme in {"http", "https"} else origin)
+    return str(origin.with_scheme(scheme) if scheme in {"http", "https"} else origin) + prefix_of(request)
 
 
 def settings(request: web.Request, token: str | None) -> list[Settings]:

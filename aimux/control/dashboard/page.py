@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from aimux.control.dashboard.sessions import Dashboard
 
+_PREFIX = re.compile("(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 MAX_FILE = 256 * 1024
 MOST_PARTS = 50
 """Fields of a form with a file."""
@@ -66,10 +68,22 @@ def dashboard_of(request: web.Request) -> Dashboard:
     return control_of(request).dashboard
 
 
+def prefix_of(request: web.Request) -> str:
+    """What stands before aimux's own paths in the browser's address: what a proxy has taken off, as it says, and what
+    another application has that aimux is a part of.
+    """
+    told = request.headers.get("x-forwarded-prefix", "").rstrip("/")
+    return (told if _PREFIX.fullmatch(told) else "") + request.path.partition(DASHBOARD)[0]
+
+
 def root_of(request: web.Request) -> str:
-    """Where the pages begin: below a prefix, where aimux is a part of another application."""
-    before, _, _ = request.path.partition(DASHBOARD)
-    return before + DASHBOARD
+    """Where the pages begin in the browser's address."""
+    return prefix_of(request) + DASHBOARD
+
+
+def within(path: str) -> str:
+    """What follows in a request's path, or target, where the pages begin."""
+    return path.partition(DASHBOARD)[2]
 
 
 def session_of(request: web.Request) -> Session:
@@ -148,7 +162,7 @@ def render(request: web.Request, template: str, /, status: int = 200, **values: 
         .render(
             **common(request),
             pages=[page for page in PAGES if caller is not None and caller.role.includes(page.role)],
-            here=request.path.removeprefix(root_of(request)).strip("/").partition("/")[0],
+            here=within(request.path).strip("/").partition("/")[0],
             notices=notices,
             **values,
         )
