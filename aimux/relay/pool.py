@@ -17,6 +17,7 @@ from aimux.relay.errors import ConnectError, ConnectTimeout, ReadError, StaleCon
 from aimux.relay.exchange import Exchange
 from aimux.relay.liveness import is_unheard, notice_when_gone
 from aimux.relay.proxy import UnusableProxy, open_tunnel, proxy_for, reason
+from aimux.relay.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -210,8 +211,7 @@ class Pool:
 
     def _context(self) -> ssl.SSLContext:
         if self._ssl is None:
-            self._ssl = ssl.create_default_context()
-            self._ssl.set_alpn_protocols(["http/1.1"])
+            self._ssl = trusting()
             self._ssl.options |= ssl.OP_NO_RENEGOTIATION  # TLSTransport writes when it is told to
         return self._ssl
 

@@ -11,6 +11,9 @@ from typing import Any
 import aiohttp
 
 from aimux.http.head_reader import MAX_INTERIM
+from aimux.relay.trust import trusting
+
+_TRUST = trusting()  # with the import, and its thread: it reads hundreds of certificates
 
 
 class _Answer(aiohttp.ClientResponse):
@@ -37,7 +40,8 @@ class _Answer(aiohttp.ClientResponse):
 
 def open_session() -> aiohttp.ClientSession:
     """It keeps no cookie."""
-    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), response_class=_Answer)
+    connector = aiohttp.TCPConnector(ssl=_TRUST)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), response_class=_Answer)
 
 
 def what_failed(error: Exception, timeout: float) -> str:

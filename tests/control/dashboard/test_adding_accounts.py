@@ -141,6 +141,7 @@ def test_a_key_that_the_vendor_refuses_is_not_kept(visitor: Visitor, site: Site)
     visit = visitor("admin")
     form = way(visit.go("accounts/add/claude"), "API key")
     form.get_by_label("Name of the account").fill("wrong")
+    expect(form.get_by_label("Key")).to_have_attribute("autocomplete", "new-password")  # no manager fills in our own
     form.get_by_label("Key").fill("sk-ant-api03-nobody-knows-this-key")
     form.get_by_role("button", name="Add").click()
     expect(visit.page.locator(".note.bad")).to_be_visible()
