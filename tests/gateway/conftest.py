@@ -125,8 +125,8 @@ class Plain(Provider):
     def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         if request.path != "/v1/models":
             return None
-        listed = json.loads(answer)["data"] if answer else []
-        return json.dumps({"data": [*listed, *({"id": name} for name in names)]}).encode()
+        listed = json.loads(answer) if answer else {"data": []}
+        return json.dumps(listed | {"data": [*listed["data"], *({"id": name} for name in names)]}).encode()
 
     def own_addresses(self, request: RequestHead) -> re.Pattern[bytes] | None:
         return ADDRESSES if request.path.startswith("/v1/jobs") else None

@@ -19,6 +19,7 @@ from aimux.plugin.body import Body
 
 from .answers import OK, body_of, error, head_of, json_of, once, reply, script, status_of
 from .conftest import Start, Upstream, request
+from .people import add
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10),
@@ -269,3 +270,27 @@ async def test_a_list_of_models_keeps_its_etag(start: Start, upstream: Upstream)
     upstream.answer = b'HTTP/1.1 404 Not Found\r\netag: "abc"\r\ncontent-length: 0\r\n\r\n'
     answer = await aimux.send(request("/plain/v1/models", method="GET", body=b""))
     assert (status_of(answer), b"etag" in answer.lower()) == (200, False), "the list is ours"
+
+
+async def test_who_is_bound_is_listed_the_models_that_may_be_asked_for(start: Start, upstream: Upstream) -> None:
+    """Clients offer what is listed (maximhq/bifrost#808, anthropics/claude-code#94311)."""
+    names = {name: {"provider": "plain", "model": "theirs"} for name in ("small-mine", "large-mine")}
+    listed = {
+        "data": [{"id": "small-1"}, {"id": "large-1"}, {"of no": "name"}],
+        "models": [{"slug": "small-1", "id": "x"}, {"slug": "large-1"}],
+        "last_id": "large-1",
+    }
+    aimux = await start(models=names)
+    bound, free = await add(aimux, "bound", "model:small*"), await add(aimux, "free", "provider:plain")
+
+    async def ask(token: str) -> Any:
+        return json_of(await aimux.send(request("/plain/v1/models", token=token, method="GET", body=b"")))
+
+    upstream.answer = reply(listed)
+    told = await ask(bound)
+    assert (told["models"], told["last_id"]) == ([{"slug": "small-1", "id": "x"}], "large-1")
+    assert told["data"] == [{"id": "small-1"}, {"of no": "name"}, {"id": "small-mine"}]
+    assert len((await ask(free))["data"]) == 5
+    upstream.answer = error(404)
+    assert (await ask(bound))["data"] == [{"id": "small-mine"}]
+    assert len((await ask(free))["data"]) == 2
