@@ -87,7 +87,7 @@ class Pipe:
 
     def _client_ended(self, client: End) -> None:
         if client.codec.fault:
-            self._fail("bad_request", client.codec.fault)
+            self._fail("too_large" if client.codec.overfed else "bad_request", client.codec.fault)
             self.upstream.close(CloseCode.GOING_AWAY)
         elif client.codec.closed_by_peer is not None:
             self.upstream.close(*client.codec.closed_by_peer)

@@ -113,6 +113,7 @@ async def test_a_larger_message_is_refused_before_it_is_read() -> None:
     socket.client.got()
     assert socket.client.closed_with is not None
     assert socket.client.closed_with[0] == 1009
+    assert socket.pipe.error == "too_large"
     assert socket.upstream.got() == [(CLOSE, close(1001), True)]
 
 
