@@ -143,8 +143,9 @@ def _table(
     largest = max((_value(item, measure) for item in items), default=0) or 1
     table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
     table.add_column(by.upper(), footer="total", overflow="fold")
-    if by == "conversation":
-        table.add_column("USER")
+    beside = BESIDE.get(by, ())
+    for name in beside:
+        table.add_column(name.upper())
     if bars:
         table.add_column("", width=BAR)
     for name, key in columns:
@@ -152,12 +153,12 @@ def _table(
     shown, rest = (items, []) if most is None else (items[:most], items[most:])
     for item in shown:
         bar = "█" * max(1 if _value(item, measure) else 0, round(BAR * _value(item, measure) / largest))
-        named = [item[by], *([item["user"]] if by == "conversation" else [])]
+        named = [item[name] for name in (by, *beside)]
         cells = [Text(visible(name) or "–") for name in named] + ([Text(bar, "cyan")] if bars else [])
         table.add_row(*cells, *[_shown(key, item) for _, key in columns])
     if rest:
         summed = {key: sum(item[key] for item in rest) for key in total}
-        blank = [""] * ((by == "conversation") + bars)
+        blank = [""] * (len(beside) + bars)
         table.add_row(f"{len(rest):,} more (--all)", *blank, *[_shown(key, summed) for _, key in columns])
     return table
 
@@ -171,6 +172,8 @@ COLUMNS = (
     ("reasoning", "reasoning_tokens"),
     ("cost", "cost_usd"),
 )
+BESIDE = {"conversation": ("user",), "token": ("user", "label")}
+"""What else an item is known by."""
 FEW_COLUMNS = (("requests", "requests"), ("tokens", "tokens"), ("cost", "cost_usd"))
 """`tokens`: of all kinds."""
 

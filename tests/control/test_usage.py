@@ -166,6 +166,22 @@ async def test_the_key_is_named_after_what_was_asked(start: Start, by: str, name
     assert sorted(item[by] for item in items) == names
 
 
+async def test_a_token_is_shown_with_whose_it_is(start: Start) -> None:
+    aimux = await filled(start, [record()])
+    issued = await aimux.post("/tokens", {"user": "ann", "label": "=laptop"}, expect=201)
+    aimux.app.metering.ledger.record(record(sender={"token": issued["id"]}))
+    await aimux.app.metering.ledger.catch_up(30)
+    items = (await aimux.get(f"/usage?by=token&{SPAN}"))["items"]
+    assert {(item["token"], item["user"], item["label"]) for item in items} == {
+        (issued["id"], "ann", "=laptop"),
+        ("t1", "", ""),
+    }
+    _, _, text = await aimux.send("GET", f"/usage?by=token&{SPAN}", headers={"accept": "text/csv"})
+    table = text.splitlines()
+    assert table[0].startswith("token,user,label,requests,")
+    assert any(line.startswith(f"{issued['id']},ann,'=laptop,1,") for line in table)
+
+
 async def test_cost_by_kind_and_what_the_cache_saved(start: Start) -> None:
     """At 3 $ a million tokens of input and 0.30 $ out of the cache, and 6 $ into it for an hour; thinking is 20 $ of
     15 $ of output."""

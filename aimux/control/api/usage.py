@@ -64,7 +64,7 @@ async def show_usage(parts: Parts, query: UsageQuery) -> Usage:
         answer, models = await reports.usage_of_models(by, span, only)
     else:
         answer = await reports.usage(by, span, only)
-    usage = _page(answer, by, query)
+    usage = _page(parts, answer, by, query)
     usage.unread = await _unread(parts, span, only)
     if models is not None:
         usage.kinds = _kinds(metering, models)
@@ -165,7 +165,7 @@ async def _usage(parts: Parts, by: By, query: OwnUsageQuery | UsageQuery, only: 
     if by == "conversation":
         usage = await _conversations(metering, query, span, only)
     else:
-        usage = _page(await metering.reports.usage(by, span, only), by, query)
+        usage = _page(parts, await metering.reports.usage(by, span, only), by, query)
     usage.unread = await _unread(parts, span, only)
     return usage
 
@@ -176,16 +176,24 @@ async def _unread(parts: Parts, span: Span, only: Filter) -> int | None:
     return await parts.deposits.unread(span.since, span.until, only.user, only.provider)
 
 
-def _page(answer: Report, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:
+def _page(parts: Parts, answer: Report, by: By, query: OwnUsageQuery | UsageQuery) -> Usage:
     start = _number(query.after)
     items = answer.items[start : start + query.limit]
     following = start + query.limit
     return Usage(
         by=by,
-        items=[{by: item.name, **_sums(item).model_dump()} for item in items],
+        items=[{by: item.name, **_beside(parts, by, item.name), **_sums(item).model_dump()} for item in items],
         total=_sums(answer.total),
         next=str(following) if following < len(answer.items) else None,
     )
+
+
+def _beside(parts: Parts, by: By, name: str) -> dict[str, str]:
+    """Whose a token is, and what for: nobody knows one by its id."""
+    if by != "token":
+        return {}
+    token = parts.people.directory.token(name)
+    return {"user": "", "label": ""} if token is None else {"user": token.user, "label": token.label}
 
 
 async def _conversations(metering: Metering, query: OwnUsageQuery | UsageQuery, span: Span, only: Filter) -> Usage:

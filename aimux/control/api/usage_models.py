@@ -163,8 +163,9 @@ class Usage(Tabular):
 
     by: str = Field(description="What the sums are of.")
     items: list[dict[str, str | int | float]] = Field(
-        description="Each has its name under what was asked for by `by` (a conversation its user, too), and the fields "
-        "of `total`. By cost, days and hours by time, conversations by when they were last active."
+        description="Each has its name under what was asked for by `by` (a conversation its user, too, and a token "
+        "its user and label, as long as it is known), and the fields of `total`. By cost, days and hours by time, "
+        "conversations by when they were last active."
     )
     total: Sums = Field(description="Of all items, on whichever page; each request once.")
     series: UsageSeries | None = Field(
@@ -180,7 +181,8 @@ class Usage(Tabular):
     next: str | None = Field(description="`after` of the next page.")
 
     def rows(self) -> tuple[list[str], list[list[Any]]]:
-        named = ["conversation", "user"] if self.by == "conversation" else [self.by]
+        beside = {"conversation": ["user"], "token": ["user", "label"]}
+        named = [self.by, *beside.get(self.by, [])]
         return [*named, *Sums.model_fields], [list(item.values()) for item in self.items]
 
 
