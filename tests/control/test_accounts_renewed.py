@@ -53,6 +53,10 @@ async def test_the_real_call_shows_what_a_client_would_meet(aimux: Aimux, sim: S
     gone = await aimux.post("/accounts/claude/default/test")
     assert (gone["ok"], gone["status"]) == (False, None)
     assert gone["reason"]
+    account.script("404")
+    nothing = await aimux.post("/accounts/claude/default/test")
+    assert nothing["reason"].startswith("it answered 404 to ")
+    assert "the base URL is wrong, or it has nothing there" in nothing["reason"]
     account.script("529")
     assert not (await aimux.post("/accounts/claude/default/test"))["ok"]
     assert aimux.app.pools["claude"].accounts["default"].in_flight == 0

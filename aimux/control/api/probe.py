@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Account
@@ -16,7 +17,7 @@ from aimux.plugin import Action, RefreshError, RequestRefused, Verdict
 
 if TYPE_CHECKING:
     from aimux.accounts import AccountPool
-    from aimux.plugin import Credential
+    from aimux.plugin import Credential, Provider
     from aimux.relay.pool import Pool
 
 SECONDS = 30.0
@@ -48,7 +49,7 @@ async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[i
     async def ask(credential: Credential) -> tuple[int, Verdict]:
         status, verdict = await ask_cheapest(route, account, credential, relay, SECONDS)
         told = verdict.reason or status < 400
-        return status, verdict if told else replace(verdict, reason=f"it answered {status}")
+        return status, verdict if told else replace(verdict, reason=_unsaid(accounts.provider, credential, status))
 
     try:
         credential = account.usable(time.time()) or await account.renew()
@@ -67,3 +68,12 @@ async def probe(accounts: AccountPool, account: Account, relay: Pool) -> tuple[i
         return None, Verdict(Action.BACK_OFF, str(error))
     account.apply(verdict, time.time())
     return status, verdict
+
+
+def _unsaid(provider: Provider, credential: Credential, status: int) -> str:
+    """What a status says where its answer says nothing of the credential."""
+    request, _ = provider.cheapest_request(credential)
+    said = f"it answered {status} to {request.method} {request.path}"
+    if status == HTTPStatus.NOT_FOUND:  # as MiniMax does, which has no list of models
+        return f"{said}: the base URL is wrong, or it has nothing there to try a key with"
+    return said
