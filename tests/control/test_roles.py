@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.control.conftest import Start
 from tests.control.people import ADMIN, MEMBER, USERS, VIEWER, bearer
 
@@ -94,3 +96,27 @@ async def test_members_serve_themselves_where_they_may(start: Start) -> None:
     assert (await own("POST", "/me/tokens", {}, short))[1]["type"] == "urn:aimux:outlives"
     assert (await own("POST", "/me/tokens", {"ttl": "2h"}, short))[0] == 403
     assert (await own("POST", "/me/tokens", {"ttl": "10m"}, short))[0] == 201
+
+
+@pytest.mark.parametrize("limits", [{"requests_per_minute": 5}, {"models": {"claude-opus-*": {"overage": "forbid"}}}])
+async def test_a_token_with_limits_gets_hold_of_none_without_them(start: Start, limits: dict[str, Any]) -> None:
+    aimux = await start(users=USERS, self_service=True)
+    limited = await aimux.post("/tokens", {"user": "mia"}, expect=201)
+    other = await aimux.post("/tokens", {"user": "mia"}, expect=201)
+    assert (await aimux.send("PUT", f"/limits/token/{limited['id']}", json=limits))[0] == 200
+
+    async def own(path: str, body: Any, token: str) -> tuple[int, Any]:
+        status, _, answer = await aimux.send("POST", f"/me/tokens{path}", json=body, headers=bearer(token))
+        return status, answer
+
+    async def refused(token: str) -> None:
+        for path in ("", f"/{other['id']}/rotate"):
+            status, problem = await own(path, {"ttl": "1m"}, token)
+            assert (status, problem["type"]) == (403, "urn:aimux:limited"), path
+
+    await refused(limited["token"])
+    status, instead = await own(f"/{limited['id']}/rotate", {"overlap": "1h"}, limited["token"])
+    assert status == 201, "it has the same limits"
+    await refused(limited["token"])
+    await refused(instead["token"])
+    assert (await own("", {}, other["token"]))[0] == 201

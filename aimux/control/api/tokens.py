@@ -97,6 +97,7 @@ async def issue_own_token(parts: Parts, body: NewOwnToken, caller: Principal) ->
     """Where the configuration says `self_service: true`."""
     user = _self_service(parts, caller)
     _refuse_longer(caller, body.ttl)
+    _refuse_freer(parts, caller)
     return await _issued(parts, caller, user.name, body)
 
 
@@ -124,6 +125,8 @@ async def rotate_own_token(
     """Where the configuration says `self_service: true`."""
     user = _self_service(parts, caller)
     _refuse_longer(caller, body.ttl)
+    if id != caller.token_id:
+        _refuse_freer(parts, caller)
     return await _rotated(parts, caller, id, body, owner=user.name)
 
 
@@ -168,4 +171,17 @@ def _refuse_longer(caller: Principal, ttl: int | None) -> None:
             "outlives",
             "The token that asks for this ends sooner than the new one would.",
             remedy="give a shorter ttl, or use a token that does not expire",
+        )
+
+
+def _refuse_freer(parts: Parts, caller: Principal) -> None:
+    """A token with limits of its own can't get hold of another one, which they would not limit. Refused 403."""
+    policy = parts.limits.limits.policy
+    owner = Owner("token", policy.successors.get(caller.token_id, caller.token_id))
+    if any(rule.owner == owner for rule in policy.rules) or any(one.owner == owner for one in policy.forbidden):
+        raise Refused(
+            403,
+            "limited",
+            "A token with limits of its own can't issue another one, which would not have them.",
+            remedy="use one that has none, or rotate this one",
         )
