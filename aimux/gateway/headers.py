@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.http.head import HOP_BY_HOP
+from aimux.redaction import SHORTEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -204,12 +205,17 @@ def to_upstream(
     return [line for line in lines if line.find(token) < 0] if token else lines
 
 
-def to_client(head: ResponseHead, blocked: frozenset[str], prefix: str = "") -> list[bytes]:
+def to_client(head: ResponseHead, blocked: frozenset[str], prefix: str = "", *, secret: str = "") -> list[bytes]:
     """The upstream's header lines that reach the client, without their ends. `blocked` is NEVER_TO_CLIENT and what the
-    provider hides; names that begin with `prefix` (lower case; "": none) are hidden as well."""
+    provider hides; names that begin with `prefix` (lower case; "": none) are hidden as well. `secret` is what the
+    upstream was sent: a header that holds it anywhere does not pass."""
     lines = _client(blocked, prefix).lines(head, head.connection)
     if request_id := head.headers.get("x-request-id"):
         lines.append(b"x-upstream-request-id: %b" % request_id.encode("latin-1"))
+    key = secret.encode()
+    # One search for all of them, and none for a word like `none`, which a server without keys may be sent.
+    if len(key) >= SHORTEST and key in b"\n".join(lines):
+        return [line for line in lines if key not in line]
     return lines
 
 

@@ -24,7 +24,8 @@ _STATUSES = frozenset(HTTPStatus)
 def head_lines(call: Call, attempt: Attempt, limits: list[bytes] | None, cors: Cors) -> list[bytes]:
     """The header lines, without their ends. `limits`: those of the caller's own limits, in place of the account's."""
     record, answer, route = call.record, attempt.head, attempt.route
-    lines = to_client(answer, route.blocked, "" if limits is None else route.provider.limit_header_prefix)
+    hidden = "" if limits is None else route.provider.limit_header_prefix
+    lines = to_client(answer, route.blocked, hidden, secret=attempt.credential.secret)
     if attempt.model != record.model:
         lines = under_name(lines, attempt.model, record.model)
     if limits is not None:

@@ -143,7 +143,8 @@ def _answer(call: Call, attempt: Attempt, upgrade: Handshake, limiting: Limiting
     provider = attempt.route.provider
     limits = limiting.told_first(call.admitted.who, provider, attempt.shared)
     prefix = "" if limits is None else provider.limit_header_prefix
-    lines = to_client(attempt.head, attempt.route.blocked | HANDSHAKE_HEADERS, prefix)
+    blocked = attempt.route.blocked | HANDSHAKE_HEADERS
+    lines = to_client(attempt.head, blocked, prefix, secret=attempt.credential.secret)
     lines += (limits or []) + own_lines(call, attempt)
     if upgrade.upstream is not None and upgrade.upstream.subprotocol:
         lines.append(b"Sec-WebSocket-Protocol: %b" % upgrade.upstream.subprotocol.encode())

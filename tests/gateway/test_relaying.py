@@ -130,6 +130,22 @@ async def test_an_error_that_quotes_the_accounts_key_passes_without_it(
     assert b"content-encoding" not in answer.lower()
 
 
+@pytest.mark.parametrize("status", [200, 404])
+async def test_a_header_that_quotes_the_accounts_key_does_not_pass(
+    start: Start, upstream: Upstream, status: int
+) -> None:
+    """Google answers some requests with the key that it was sent (maximhq/bifrost#3954)."""
+    aimux = await start()
+    upstream.answer = (
+        b"HTTP/1.1 %d Odd Reason\r\nX-Goog-Api-Key: %b\r\nX-Kept: 1\r\nLocation: http://127.0.0.1/?key=%b&b=1\r\n"
+        b"X-Request-Id: %b\r\ncontent-length: 2\r\n\r\nok"
+    ) % (status, *[SECRET.encode()] * 3)
+    answer = await aimux.send(request())
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert SECRET.encode() not in answer
+    assert b"x-kept: 1" in head_of(answer)
+
+
 async def test_requests_on_one_connection_go_up_each_with_its_own_head(start: Start, upstream: Upstream) -> None:
     """The second is recognized by its head, and the third differs from it."""
     aimux = await start()
