@@ -35,7 +35,22 @@ _TOOLS = re.compile(
 _LONGEST_KEY = 32
 _NOTHING = re.compile(r'[^"\[\]{]*+')
 """Between two values, and those that hold no model."""
-_decoder = json.JSONDecoder()
+_UNQUOTED = re.compile(rb"models?'?\s*:")
+"""A member as lenient servers (Gson's, fastjson's) read it, too: without quotes or in single ones."""
+
+
+def _with_every(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, with a list of all that it says under a name that it has twice: servers differ in which they read."""
+    read = dict(members)
+    if len(read) < len(members):
+        every: dict[str, list[Any]] = {}
+        for name, value in members:
+            every.setdefault(name, []).append(value)
+        read |= {name: values for name, values in every.items() if len(values) > 1}
+    return read
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_with_every)
 
 
 class NamedModels:
@@ -64,16 +79,19 @@ class NamedModels:
         raw = body.raw
         if not body.encoding and b"\\u00" not in raw:
             text = raw.lower()
-            if text.count(b'model"') <= bool(body.leading_model) and not (b'models"' in text or b'fallbacks"' in text):
+            if (
+                text.count(b'model"') <= bool(body.leading_model)
+                and not (b'models"' in text or b"fallbacks" in text)
+                and _UNQUOTED.search(text) is None
+            ):
                 return
-        document = body.json()
+        document = _document(body)
         if not document:
             self.refused = "a body that is no JSON in UTF-8, as your access is bound to some models"
         for member, value in document.items():
             if _is_read(member):
                 self._check(member, value)
-        history = document.get(_HISTORY)
-        for item in history if isinstance(history, list) else ():
+        for item in _items(document.get(_HISTORY)):
             if isinstance(item, dict) and "tools" in item:
                 self._check("tools", item["tools"])
 
@@ -131,7 +149,23 @@ class NamedModels:
 
 
 def _is_read(member: str) -> bool:
-    return member != "model" and member.lower() in _MEMBERS
+    return member.lower() in _MEMBERS
+
+
+def _document(body: Body) -> dict[str, Any]:
+    """The body; `{}` if it is no JSON object."""
+    text = body.text()
+    try:
+        document = _decoder.decode(text) if text is not None else None
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _items(history: Any) -> Iterator[Any]:
+    """Those of a list, or of lists."""
+    for item in history if isinstance(history, list) else ():
+        yield from item if isinstance(item, list) else (item,)
 
 
 def _models(member: str, value: Any) -> Iterator[str]:

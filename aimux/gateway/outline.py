@@ -59,7 +59,7 @@ class Outline:
         if self._names is not None:
             self._names.restart()
         self.members: dict[str, Any] = {}
-        """Top-level members; for a repeated key the last one, as every parser reads it."""
+        """Top-level members; for a repeated key the last one, as most parsers read it."""
         self.spans: list[tuple[int, int]] = []
         """Where the values of all members called `model` begin and end."""
         self.done = False

@@ -44,13 +44,13 @@ class Body:
         """The body's `model`; "" if it has none, or one beyond MAX_MODEL.
 
         Both vendors' CLIs put it first: one regular expression then spares parsing 60 kB (about 150 µs). JSON may
-        repeat a key, and then the last one counts upstream; code that decides by the model asks `routed_model`.
+        repeat a key, and then the last one counts at most upstreams; what decides by the model asks `routed_model`.
         """
         return self.leading_model or self._parsed_model()
 
     @property
     def routed_model(self) -> str:
-        """The model as the upstream reads it, for decisions that depend on it: a repeated key's last value.
+        """The model as most upstreams read it, for decisions that depend on it: a repeated key's last value.
 
         It is the leading one, unless the name occurs again or could be written with escapes (searching 60 kB takes 30
         µs, parsing them 150).

@@ -97,6 +97,10 @@ def test_what_is_no_model_for_the_vendor_is_none_here(members: dict[str, object]
         f'"input": [{{"tools"{" " * 9_000}:{" " * 9_000}[{{"model": "large"}}]}}]',
         '"tools": [{}], "tools": [{"model": "large"}]',
         '"Model": "large", "model": "small"',
+        '"model": "large", "model": "small"',
+        '"tools": [{"model": "large"}], "tools": [{}]',
+        '"tools": [{"model": "large", "type": "advisor", "model": "small"}]',
+        '"input": [{"tools": [{"model": "large"}]}], "input": []',
     ],
 )
 def test_nor_can_it_be_written_out_of_sight(members: str) -> None:
@@ -115,7 +119,17 @@ def test_long_lists_are_read_item_by_item_and_what_is_too_long_is_refused() -> N
     assert not gone_by(json.dumps({"input": [tool], "messages": [tool]}).encode(), SLICE)
 
 
-@pytest.mark.parametrize("raw", [b'{"model":"small","models":["large"],"x":"\xff"}', b'{"model":"small","models":[]'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"small","models":["large"],"x":"\xff"}',
+        b'{"model":"small","models":[]',
+        b"{\"model\":\"small\",'model' : 'large'}",
+        b'{"model":"small",model:"large"}',
+        b'{"model":"small",models:["large"]}',
+        b'{"model":"small",\'fallbacks\':["large"]}',
+    ],
+)
 def test_what_only_some_servers_can_read_is_refused(raw: bytes) -> None:
     assert looked_at(raw)
 

@@ -109,6 +109,7 @@ async def test_providers_that_are_not_in_scope(start: Start) -> None:
         (b'{"model":"small-1"}', 200),
         (b'{"model":"large-1"}', 400),
         (b'{"model":"small-1","model":"large-1"}', 400),
+        (b'{"model":"large-1","model":"small-1"}', 400),
         (b'{"requests":[{"model":"large-1"}]}', 400),
         (b"not json", 400),
         (b"", 200),

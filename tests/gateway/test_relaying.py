@@ -137,9 +137,9 @@ async def test_a_header_that_quotes_the_accounts_key_does_not_pass(
     """Google answers some requests with the key that it was sent (maximhq/bifrost#3954)."""
     aimux = await start()
     upstream.answer = (
-        b"HTTP/1.1 %d Odd Reason\r\nX-Goog-Api-Key: %b\r\nX-Kept: 1\r\nLocation: http://127.0.0.1/?key=%b&b=1\r\n"
-        b"X-Request-Id: %b\r\ncontent-length: 2\r\n\r\nok"
-    ) % (status, *[SECRET.encode()] * 3)
+        f"HTTP/1.1 {status} Odd Reason\r\nX-Goog-Api-Key: {SECRET}\r\nX-Kept: 1\r\n"
+        f"Location: http://127.0.0.1/?key={SECRET}&b=1\r\nX-Request-Id: {SECRET}\r\ncontent-length: 2\r\n\r\nok"
+    ).encode()
     answer = await aimux.send(request())
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert SECRET.encode() not in answer
