@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aimux.gateway.named_models import models_in_target
+from aimux.plugin.body import MAX_MODEL
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -38,6 +40,13 @@ def allowed_targets(
             retry=False,
         )
     return usable
+
+
+def refuse_addressed(caller: Caller, provider: str, target: str) -> None:
+    """Raises GatewayError where the address of a request with a body names a model that the caller may not use."""
+    for model in models_in_target(target):
+        if not caller.may_use(provider, model):
+            raise _may_not(f"the model {model[:MAX_MODEL]!r} in the request's address")
 
 
 def refuse_named(names: NamedModels) -> None:

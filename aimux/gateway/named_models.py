@@ -1,4 +1,4 @@
-"""The models that a body names beside its own: those that may take its place, and those that a tool or a plugin asks.
+"""The models that a request names beside its own: those that may take its place, and what a tool or a plugin asks.
 
 They matter for callers who are bound to some models. A vendor's defaults are not named, and so not seen.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
 
 from aimux.plugin.body import MAX_MODEL
 
@@ -37,6 +38,10 @@ _NOTHING = re.compile(r'[^"\[\]{]*+')
 """Between two values, and those that hold no model."""
 _UNQUOTED = re.compile(rb"models?'?\s*:")
 """A member as lenient servers (Gson's, fastjson's) read it, too: without quotes or in single ones."""
+_PLACE = re.compile("/(?:deployments|engines|models)/", re.IGNORECASE)
+"""What stands before a model in a path: Azure's, OpenAI's of old (which LiteLLM serves, too), and Gemini's …"""
+_OPERATION = re.compile(r"/(?:(?:chat/)?completions|embeddings|responses|(?:audio|images)/[a-z]+)/?\Z|:[A-Za-z]+\Z")
+"""… and behind it."""
 
 
 def _with_every(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -146,6 +151,18 @@ class NamedModels:
             if len(model) > MAX_MODEL or not self._allowed(model):
                 self.refused = f"the model {model[:MAX_MODEL]!r} in {member}"
                 return
+
+
+def models_in_target(target: str) -> Iterator[str]:
+    """Those that the address of a request with a body names. LiteLLM takes these, whatever the body says
+    (BerriAI/litellm#41810)."""
+    path, _, query = target.partition("?")
+    for name, value in parse_qsl(query):
+        if name.lower() in _MODELS:
+            yield value
+    path = unquote(path)
+    if (operation := _OPERATION.search(path)) and (place := _PLACE.search(path, 0, operation.start())):
+        yield path[place.end() : operation.start()]
 
 
 def _is_read(member: str) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
-from aimux.gateway.allowed_targets import allowed_targets, refuse_named
+from aimux.gateway.allowed_targets import allowed_targets, refuse_addressed, refuse_named
 from aimux.gateway.call import Call
 from aimux.gateway.conversations import conversation_of
 from aimux.gateway.epoch import NO_BODY
@@ -89,6 +89,8 @@ class Routing:
             targets = allowed_targets(
                 caller, targets, provider.instance, record.model if raw or named else None, upgrade
             )
+            if raw:
+                refuse_addressed(caller, provider.instance, head.target)
             if names is not None:
                 if skimmed is None:
                     names.look(body)

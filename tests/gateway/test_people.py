@@ -104,6 +104,33 @@ async def test_providers_that_are_not_in_scope(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("/v1/chat/completions?model=large-1", 400),
+        ("/v1/chat/completions?x=1&mod%65l=large-1", 400),
+        ("/v1/chat/completions?model=small-2&api-version=1", 200),
+        ("/engines/large-1/chat/completions", 400),
+        ("/engines/vendor/large-1/completions", 400),
+        ("/openai/deployments/large-1/embeddings/?api-version=1", 400),
+        ("/openai/deployments/small-1/chat/completions", 200),
+        ("/v1beta/models/large-1:generateContent", 400),
+        ("/v1beta/models/small-1:generateContent", 200),
+        ("/v1/models", 200),
+    ],
+)
+async def test_nor_may_the_address_name_one(start: Start, upstream: Upstream, target: str, code: int) -> None:
+    """Some servers take that one, whatever the body says."""
+    aimux = await start()
+    bound = await add(aimux, "bound", "model:small-*")
+    got, said = await status(aimux, bound, body=b'{"model":"small-1"}', target=f"/plain{target}")
+    assert got == code
+    assert len(upstream.requests) == (code == 200)
+    assert ("in the request's address" in said) == (code == 400)
+    free = await add(aimux, "free")
+    assert (await status(aimux, free, body=b'{"model":"small-1"}', target=f"/plain{target}"))[0] == 200
+
+
+@pytest.mark.parametrize(
     ("body", "code"),
     [
         (b'{"model":"small-1"}', 200),
