@@ -245,6 +245,19 @@ def test_a_printed_page_says_what_it_shows(visitor: Visitor, site: Site) -> None
     expect(page.get_by_role("button", name="Show")).to_be_hidden()
 
 
+def test_on_paper_nothing_is_dark_or_cut_off(visitor: Visitor, site: Site) -> None:
+    site.message("token-of-member-0123456789abcdef")
+    visit = visitor("admin", color_scheme="dark", viewport={"width": 718, "height": 1000})  # A4 with margins
+    for path in ("people", "requests", "usage"):
+        page = visit.go(path)
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(250, 250, 248)"
+        assert page.evaluate(
+            """[...document.querySelectorAll('table')].every(
+                 table => table.getBoundingClientRect().right <= document.documentElement.clientWidth)"""
+        ), path
+
+
 def test_requests_of_an_hour_ago_are_found_without_paging_there(visitor: Visitor, site: Site) -> None:
     site.message("token-of-member-0123456789abcdef")
     visit = visitor("viewer")
