@@ -209,6 +209,32 @@ async def test_only_the_mounts_are_reached(proxy: Callable[[str, int, Path], lis
             assert answer.status == 401
 
 
+async def test_with_the_dashboard_people_are_told_the_proxys_own_address(
+    proxy: Callable[[str, int, Path], list[str]], tmp_path: Path
+) -> None:
+    """As the snippets say how: signed in over TLS, with the port that the browser came by."""
+
+    def with_pages(upstream: str, port: int, folder: Path) -> list[str]:
+        command = proxy(upstream, port, folder)
+        file = Path(command[-1])
+        text = file.read_text()
+        if paths := re.search("# With the dashboard: (.*)", text):
+            text = re.sub("location ~ .* {", f"location ~ {paths[1]} {{", text)
+        else:
+            more = re.search("# With the dashboard, add: (.*)", text)
+            assert more
+            text = text.replace("@mounts path", f"@mounts path {more[1]}")
+        file.write_text(text)
+        return command
+
+    users = [{"name": "alice", "token": TOKEN}]
+    async with stack(with_pages, tmp_path, users=users) as (_, url, trusting), aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/dashboard/sign-in", data={"token": TOKEN}, ssl=trusting) as answer:
+            assert str(answer.url) == f"{url}/dashboard/me"
+            page = await answer.text()
+        assert f"{url}/claude&#34;" in page
+
+
 async def test_a_node_that_restarts_costs_no_request_behind_nginx(tmp_path: Path) -> None:
     def of_two(upstream: str, port: int, folder: Path) -> list[str]:
         return nginx(f"127.0.0.1:{free_port()}; server {upstream}", port, folder)
