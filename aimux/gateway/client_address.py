@@ -18,6 +18,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LONGEST = 64
 """Characters kept of a hop that is not an address, to count guesses by."""
+_PREFIX = re.compile("(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _PORT = re.compile(r"(?::(?:\d{1,5}|_[A-Za-z0-9._-]*))?")
 _PAIR = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^";,\s]*)\s*')
 
@@ -91,6 +92,18 @@ def from_other_origin(headers: Headers) -> bool:
     if site := headers.get("sec-fetch-site"):
         return site not in {"same-origin", "none"}
     return "origin" in headers and headers["origin"].partition("://")[2] != headers.get("host")
+
+
+def scheme(headers: Headers, own: str) -> str:
+    """What the client speaks: of several proxies the first says so, and each may have added its own word to a list."""
+    told = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return told if told in {"http", "https"} else own
+
+
+def prefix(headers: Headers) -> str:
+    """What a proxy has taken off the beginning of the path, as it says; "" for what can be none."""
+    told = headers.get("x-forwarded-prefix", "").rstrip("/")
+    return told if _PREFIX.fullmatch(told) else ""
 
 
 def _x_forwarded_for(headers: Headers) -> list[str]:

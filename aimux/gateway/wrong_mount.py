@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from aimux.gateway.client_address import prefix, scheme
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def _advice(setup: Setup, mounts: Iterable[Mount], origin: str) -> str:
 
 
 def _origin(headers: Headers, secure: bool) -> str:
-    """The scheme and host by which the client reached us."""
+    """How the client reached us: scheme and host, and the path that a proxy has taken off."""
     host = headers.get("host", "")
-    forwarded = headers.get("x-forwarded-proto", "").strip().lower()
-    scheme = forwarded if forwarded in {"http", "https"} else ("https" if secure else "http")
-    return f"{scheme}://{host if _HOST.fullmatch(host) else 'HOST'}"
+    spoken = scheme(headers, "https" if secure else "http")
+    return f"{spoken}://{host if _HOST.fullmatch(host) else 'HOST'}{prefix(headers)}"

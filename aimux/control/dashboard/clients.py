@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aimux.control.client_files import dump
 from aimux.control.clients import CLIENTS, Gateway, NotServed
-from aimux.control.dashboard.page import prefix_of, render
+from aimux.control.dashboard.page import prefix_of, render, scheme_of
 from aimux.control.state import control_of
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def address(request: web.Request) -> str:
 
     A proxy with TLS says so: an address without it would have tokens sent in the open.
     """
-    origin, scheme = request.url.origin(), request.headers.get("x-forwarded-proto", "").strip().lower()
-    return str(origin.with_scheme(scheme) if scheme in {"http", "https"} else origin) + prefix_of(request)
+    return str(request.url.origin().with_scheme(scheme_of(request))) + prefix_of(request)
 
 
 def settings(request: web.Request, token: str | None) -> list[Settings]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode
@@ -19,6 +18,7 @@ from aimux.control.dashboard.rendering import environment
 from aimux.control.dashboard.sessions import Session, cookie, keep
 from aimux.control.principal import Principal, Role
 from aimux.control.state import RequestKey, control_of, ends
+from aimux.gateway.client_address import prefix, scheme
 from aimux.plugin.parts import DASHBOARD
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from aimux.control.dashboard.sessions import Dashboard
 
-_PREFIX = re.compile("(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 MAX_FILE = 256 * 1024
 MOST_PARTS = 50
 """Fields of a form with a file."""
@@ -72,8 +71,12 @@ def prefix_of(request: web.Request) -> str:
     """What stands before aimux's own paths in the browser's address: what a proxy has taken off, as it says, and what
     another application has that aimux is a part of.
     """
-    told = request.headers.get("x-forwarded-prefix", "").rstrip("/")
-    return (told if _PREFIX.fullmatch(told) else "") + request.path.partition(DASHBOARD)[0]
+    return prefix(request.headers) + request.path.partition(DASHBOARD)[0]
+
+
+def scheme_of(request: web.Request) -> str:
+    """What the browser speaks, as proxies say."""
+    return scheme(request.headers, request.scheme)
 
 
 def root_of(request: web.Request) -> str:

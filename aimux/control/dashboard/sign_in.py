@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from aimux.control.api.problems import Refused
-from aimux.control.dashboard.page import SESSION, address_of, after_refusal, dashboard_of, form, go, render, session_of
+from aimux.control.dashboard.page import (
+    SESSION,
+    address_of,
+    after_refusal,
+    dashboard_of,
+    form,
+    go,
+    render,
+    scheme_of,
+    session_of,
+)
 from aimux.control.dashboard.sessions import COOKIE, LIFETIME, MACHINE, is_local, keep
 from aimux.control.middlewares.callers import look
 from aimux.control.principal import refuse_signed
@@ -127,5 +137,4 @@ def _wanted(to: str) -> str:
 
 def _unsafe(request: web.Request) -> bool:
     """Whether the browser would not keep a session: it takes the cookie only over HTTPS, or from this machine."""
-    secure = "https" in (request.scheme, request.headers.get("x-forwarded-proto"))
-    return not secure and not is_local(request)
+    return "https" not in (request.scheme, scheme_of(request)) and not is_local(request)
