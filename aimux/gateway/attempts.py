@@ -399,6 +399,6 @@ def _says_less(attempt: Attempt, last: Attempt) -> bool:
     if attempt.head.status in {401, 403}:
         return True  # it is about a credential of aimux's
     if verdict.action is Action.MISSING:
-        return True
+        return not before.kind  # which no account of that kind serves: the others know what is missing
     # Among several limits, the client is told about the one that ends first.
     return verdict.action is before.action is Action.COOL_DOWN and (before.until or 0.0) <= (verdict.until or 0.0)

@@ -218,3 +218,15 @@ async def test_what_a_chatgpt_login_does_not_serve_goes_to_a_key_and_not_to_the_
             login, key = asked(sim)
         assert login.startswith("/chatgpt/backend-api/codex/")
         assert key == f"/openai/v1/{path}"
+
+
+async def test_what_no_account_has_is_told_in_the_words_of_a_key(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with Simulator() as sim:
+        accounts = [(sim.accounts["chatgpt"], "login"), (sim.accounts["openai-key"], "the-key")]
+        async with gateway(tmp_path, sim, accounts) as app:
+            app.pools["chatgpt"].accounts["the-key"].load(1)
+            async with http.get(f"{app.addresses[0]}/chatgpt/v1/files/file-0123456789abcdef") as answer:
+                told = await answer.json()
+        assert len(asked(sim)) == 2
+        assert answer.status == 404
+        assert "detail" not in told, "which is ChatGPT's word for a path that it does not know"
