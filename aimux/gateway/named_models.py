@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 
 LONGEST = 64 * 1024
 """Bytes of a list's item, or of an object, that are read in a large body: in 8 ms at worst."""
-_MEMBERS = frozenset({"fallbacks", "models", "tools", "plugins", "provideroptions", "session", "model"})
-"""Anthropic's, OpenAI's, OpenRouter's and Vercel's members, in lower case: Go's servers read `Model` as `model`."""
+_FILE = "input_file_id"
+"""OpenAI's member for a batch whose requests, and their models, are in a file."""
+_MEMBERS = frozenset(
+    {"tools", "plugins", "provideroptions", "session", "requests", "data_source", "testing_criteria", "method"}
+    | {_FILE}
+)
+"""Anthropic's, OpenAI's, OpenRouter's and Vercel's members, in lower case: Go's servers read `Model` as `model`. A
+batch's requests, an eval's samples, and graders have models of their own."""
 _HISTORY = "input"
 """OpenAI's member whose items may have tools, too (`additional_tools`)."""
 _MODELS = ("model", "models", "fallbacks")
-"""What names of members end with that hold models (`analysis_models`)."""
+"""What names of members end with that hold models (`analysis_models`, LiteLLM's `context_window_fallbacks`)."""
 _FREE = frozenset(
     {"properties", "patternProperties", "$defs", "definitions", "enum", "const", "default", "examples"}
     | {"input_examples", "headers", "messages"}
@@ -86,7 +92,7 @@ class NamedModels:
             text = raw.lower()
             if (
                 text.count(b'model"') <= bool(body.leading_model)
-                and not (b'models"' in text or b"fallbacks" in text)
+                and not (b'models"' in text or b"fallbacks" in text or b"input_file_id" in text)
                 and _UNQUOTED.search(text) is None
             ):
                 return
@@ -147,6 +153,9 @@ class NamedModels:
             self.refused = self.refused or f"what is so long in {self._member}, as your access is bound to some models"
 
     def _check(self, member: str, value: Any) -> None:
+        if member.lower() == _FILE and value:
+            self.refused = "a file's requests, as your access is bound to some models"
+            return
         for model in _models(member, value):
             if len(model) > MAX_MODEL or not self._allowed(model):
                 self.refused = f"the model {model[:MAX_MODEL]!r} in {member}"
@@ -166,7 +175,8 @@ def models_in_target(target: str) -> Iterator[str]:
 
 
 def _is_read(member: str) -> bool:
-    return member.lower() in _MEMBERS
+    name = member.lower()
+    return name in _MEMBERS or name.endswith(_MODELS)
 
 
 def _document(body: Body) -> dict[str, Any]:

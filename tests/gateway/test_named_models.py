@@ -35,6 +35,12 @@ NAMED = [
     {"models": "large"},
     {"session": {"type": "realtime", "audio": {"input": {"transcription": {"model": "large"}}}}},
     {"Model": "large"},
+    {"input_file_id": "file-abc", "endpoint": "/v1/responses"},
+    {"context_window_fallbacks": [{"small": ["large"]}]},
+    {"requests": [{"custom_id": "a", "params": {"model": "small"}}, {"params": {"model": "large", "messages": []}}]},
+    {"data_source": {"type": "completions", "model": "large"}},
+    {"testing_criteria": [{"type": "score_model", "model": "large"}]},
+    {"method": {"reinforcement": {"grader": {"type": "multi", "graders": {"a": {"model": "large"}}}}}},
 ]
 FREE: list[dict[str, object]] = [
     {"tools": [{"name": "x", "input_schema": SCHEMA, "input_examples": [{"model": "large"}]}]},
