@@ -31,7 +31,8 @@ def _owner(text: str) -> str:
     """`user:NAME`, `group:NAME` or `token:ID`, as the path of its limits."""
     kind, colon, name = text.partition(":")
     if kind not in {"user", "group", "token"} or not colon or not name:
-        raise click.BadParameter(f"{text!r} is not an owner: write user:NAME, group:NAME or token:ID")
+        more = "; everybody's default stands in the configuration (limits.default)" if text == "default" else ""
+        raise click.BadParameter(f"{text!r} is not an owner: write user:NAME, group:NAME or token:ID{more}")
     return _path(kind, name)
 
 

@@ -94,6 +94,11 @@ def test_limits_outlive_their_owner_and_can_be_taken_away(aimux: Commands) -> No
     assert "bob" not in aimux("limits").stdout
 
 
+def test_where_everybodys_stand_is_told(aimux: Commands) -> None:
+    said = aimux("limits", "set", "default", "tokens_per_day=7", expect=2).stderr
+    assert "everybody's default stands in the configuration (limits.default)" in said
+
+
 def test_a_grant_is_given_until_a_moment(aimux: Commands) -> None:
     day = (datetime.now(UTC) + timedelta(days=3)).date()
     end = day + timedelta(days=1)

@@ -56,7 +56,9 @@ async def test_there_is_no_page_that_was_not_named(aimux: Aimux) -> None:
 
 
 async def test_csv_is_for_who_accepts_it(start: Start) -> None:
-    aimux = await filled(start, [record(conversation="=cmd|' /C calc'!A0"), record(user="bob, the second")])
+    formulas = ["=cmd|' /C calc'!A0", " @SUM(1)", "\N{FULLWIDTH EQUALS SIGN}1"]
+    talks = [record(conversation=formula) for formula in formulas]
+    aimux = await filled(start, [*talks, record(user="bob, the second")])
     status, headers, text = await aimux.send("GET", f"/usage?{SPAN}", headers={"accept": "text/csv"})
     assert (status, headers["content-type"]) == (200, "text/csv; charset=utf-8")
     names, *rows = csv.reader(io.StringIO(text))
@@ -64,7 +66,7 @@ async def test_csv_is_for_who_accepts_it(start: Start) -> None:
     assert sorted(row[0] for row in rows) == ["ann", "bob, the second"]
     _, _, text = await aimux.send("GET", f"/usage?by=conversation&{SPAN}", headers={"accept": "text/csv"})
     cells = [row[0] for row in csv.reader(io.StringIO(text))]
-    assert "'=cmd|' /C calc'!A0" in cells, "no spreadsheet runs it"
+    assert {f"'{formula}" for formula in formulas} <= set(cells), "no spreadsheet runs them"
     for accept, kind in (
         ("application/json, text/csv", "application/json"),
         ("text/csv;q=0.1, application/json", "application/json"),

@@ -10,7 +10,8 @@ from typing import Any
 from aimux.control.api.body import Body
 
 CSV = "text/csv"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with; the last four are the same in full width, which Asian versions of Excel take."""
 
 
 class Tabular(Body):
@@ -33,5 +34,6 @@ class Tabular(Body):
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")  # as the JSON has it
-    # A spreadsheet would execute what begins so, and clients choose the names of conversations and models.
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    # A spreadsheet would execute what begins so, behind spaces too, and clients choose the names of conversations and
+    # models.
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(_FORMULA) else value
