@@ -37,6 +37,7 @@ class Budget(Counter):
         "holds",
         "marked",
         "turned",
+        "wanted",
     )
 
     def __init__(self, key: Key, amount: int, zone: tzinfo, sums: Sums, claims: Claims | None) -> None:
@@ -45,6 +46,8 @@ class Budget(Counter):
         self._low = 0
         """From how much on that is gone the next piece is asked for at once."""
         self.holds = False
+        self.wanted = 0
+        """How much would be gone with the largest request that had no room in this node's piece. 0: there is none."""
         self.end = -math.inf
         self.turned = -math.inf
         """A time at which it was in its window, and had the grants that it has."""
@@ -67,6 +70,7 @@ class Budget(Counter):
         if short and self._claims is not None:
             if not self.holds:
                 self.claim(now)
+            self.wanted = max(self.wanted, gone + need)
             self._claims.ask(self)
         return need > 0 and gone + need > self.ceiling and (self.open or gone >= self.ceiling)
 
@@ -100,6 +104,7 @@ class Budget(Counter):
         self.used_from += self.used - used
         self.open_from = self.sums.open if self.joined else 0
         self.since = number
+        self.wanted = 0
         self.sums.since = max(self.sums.since, number)
 
     def claim(self, now: float) -> None:
@@ -109,7 +114,7 @@ class Budget(Counter):
 
     def offer(self, now: float) -> int:
         """What this node's next piece would be. If that is less than the one it has, the rest is returned now."""
-        piece = self._piece(now)
+        piece = self._piece(now, self.wanted)
         self._hold(min(self.ceiling, piece))
         return piece
 
@@ -117,18 +122,19 @@ class Budget(Counter):
         """It is this node's, for everybody to see."""
         if place == self.place:
             self.holds = True
-            self._hold(min(piece, self._piece(now)))
+            self._hold(min(piece, self._piece(now, self.wanted)))
 
     def release(self) -> None:
         """Return what is not gone: nobody asks for it."""
         self.holds = False
+        self.wanted = 0
         self._hold(min(self.ceiling, self.gone))
 
-    def _piece(self, now: float) -> int:
+    def _piece(self, now: float, wanted: int = 0) -> int:
         whole = self.whole(now) - self.base
         if self._claims is None:
             return whole
-        return self._claims.share(self.place, whole, self.gone)
+        return self._claims.share(self.place, whole, self.gone, wanted)
 
     def _hold(self, ceiling: int) -> None:
         self.ceiling = ceiling
@@ -152,6 +158,7 @@ class Budget(Counter):
 
     def took(self) -> None:
         assert self._claims is not None
+        self.wanted = 0
         self._claims.touched.add(self)
         if self.gone > self._low:
             self._claims.ask(self)

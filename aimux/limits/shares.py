@@ -4,7 +4,8 @@ need.
 A node admits requests against its piece alone and never waits for the database; so a budget is overrun by at most one
 request of a user on each node (counters.py says which). What a node knows of the others is a second old (exchange.py).
 
-A piece is what is gone of the budget here and a third of what is left, divided by the nodes. They are taken one after
+A piece is what is gone of the budget here and a third of what is left, divided by the nodes, or as much as a request
+wants that had no room in the piece before. They are taken one after
 another (the database has a lock for that), each by what those before it have, and used when that is committed: together
 they are never more than the whole. But a node's first piece, for somebody who has not been there lately, is taken at
 once, by what was so a second ago. All nodes may do that at the same moment: a third of what is left, and in that second
@@ -72,13 +73,14 @@ class Piece(NamedTuple):
         return gone if now - self.heard > LOST_SECONDS else max(self.share, gone)
 
 
-def next_share(whole: int, gone: int, others: Iterable[Piece], now: float, *, nodes: int) -> int:
-    """This node's new piece of `whole`, with `gone` of it used or reserved here."""
+def next_share(whole: int, gone: int, others: Iterable[Piece], now: float, *, nodes: int, wanted: int = 0) -> int:
+    """This node's new piece of `whole`, with `gone` of it used or reserved here; `wanted`, if there is so
+    much."""
     others = list(others)
     left = whole - gone - sum(piece.gone(now) for piece in others)
     ahead = max(0, left) // (3 * max(1, nodes))
     free = whole - sum(piece.held(now) for piece in others)
-    return max(0, min(gone + ahead, free))
+    return max(0, min(max(gone + ahead, wanted if wanted <= free else 0), free))
 
 
 class Shared(Protocol):
@@ -165,8 +167,9 @@ class Claims:
             del pieces[node]
         return sum(piece.gone(now) for piece in pieces.values())
 
-    def share(self, place: Place, whole: int, gone: int) -> int:
-        return next_share(whole, gone, self._others.get(place, {}).values(), self.clock(), nodes=self.nodes)
+    def share(self, place: Place, whole: int, gone: int, wanted: int = 0) -> int:
+        others = self._others.get(place, {}).values()
+        return next_share(whole, gone, others, self.clock(), nodes=self.nodes, wanted=wanted)
 
 
 def _kept(place: Place) -> int:
