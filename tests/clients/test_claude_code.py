@@ -234,6 +234,21 @@ async def test_a_token_in_any_of_its_variables(seat: Seat, variables: str, sends
     assert sent.header("authorization") == f"Bearer {seat.anthropic.access_token}"
 
 
+async def test_its_command_for_a_token_is_run_anew_where_that_is_refused(seat: Seat) -> None:
+    """docs/people.md says so. `x-should-retry: false` does not keep it from that."""
+    helper, expired = seat.home / "helper", seat.home / "expired"
+    helper.write_text(
+        f"#!/bin/sh\nif mkdir {expired} 2>/dev/null; then echo an-old-token; else echo {seat.token}; fi\n"
+    )
+    helper.chmod(0o700)
+    (seat.home / ".claude").mkdir()
+    (seat.home / ".claude" / "settings.json").write_text(json.dumps({"apiKeyHelper": str(helper)}))
+    before = len(seat.world.aimux.requests)
+    ran = await claude_code(seat, token="")
+    assert (ran.code, SAID in ran.out) == (0, True)
+    assert seat.statuses(before) == ["401", "200"]
+
+
 @pytest.mark.parametrize("variable", ["CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_API_KEY", "a stored login"])
 async def test_the_vendors_own_credential_is_refused_with_advice_and_not_logged(seat: Seat, variable: str) -> None:
     secret, environ = (KEY if variable == "ANTHROPIC_API_KEY" else LOGIN), {}
