@@ -27,8 +27,9 @@ def show_request(meter: Meter, body: Body, name: str) -> None:
 
 
 class MeterFeed:
-    """Feeds a meter. `truncated` is True only if the meter could follow and did not see the protocol's end, and `torn`
-    if the payload ended inside an event. `whole`: the protocol's last event was seen, and nothing began behind it.
+    """Feeds a meter. `truncated` is True only if the meter could follow and saw neither the protocol's end nor a whole
+    answer, and `torn` if the payload ended inside an event. `whole`: the protocol's last event was seen, and nothing
+    began behind it.
 
     Pieces of the payload go into `pending`, and `flush` shows the meter several at once: searching 60 events together
     costs as much as searching five one by one.
@@ -76,7 +77,7 @@ class MeterFeed:
         except Exception as error:  # as above
             self.drop(error)
         else:
-            self.truncated = not meter.complete
+            self.truncated = not (meter.complete or (meter.answered and not self.torn))
             self.whole = meter.sees_end and meter.complete and not junk
 
     @property

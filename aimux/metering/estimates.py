@@ -53,7 +53,7 @@ class Estimates:
             return usage  # JSON reports all or nothing
         sent = meter.sent
         model = (record.provider, usage.model or record.model)
-        if meter.complete and not meter.failed and usage.output_tokens and usage.total_input:
+        if (meter.complete or meter.answered) and not meter.failed and usage.output_tokens and usage.total_input:
             if not usage.beside:
                 self._learn(model, record, usage, sent)
             return usage

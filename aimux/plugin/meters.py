@@ -23,7 +23,8 @@ class Meter:
     """Fed with the decoded payload in pieces; `usage` is true at any moment.
 
     `complete` says whether the protocol's own last event was seen. If it stays False at a clean end of the bytes, the
-    answer was cut short upstream, and the client is told so. `failed`: that event said that the answer is not whole,
+    answer was cut short upstream, and the client is told so, unless it is `answered`: all was said that an answer says,
+    and some servers leave it at that. `failed`: that event said that the answer is not whole,
     without saying what it took. `limits`: windows that its events reported; `verdict`: what an error among a socket's
     messages means for the account (COOL_DOWN, PARK, REFRESH or MISSING). `stored`: ids of what this account stores from
     now on (a file, a stored response), so that requests that name them go there. `begun`: the one of these that goes on
@@ -39,6 +40,7 @@ class Meter:
     """Whether `asked` is to get the request's body, decoded, before the answer."""
 
     complete: bool = False
+    answered: bool = False
     failed: bool = False
     limits: tuple[LimitWindow, ...] = ()
     verdict: Verdict | None = None

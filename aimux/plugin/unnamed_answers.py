@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ENOUGH = 64
 """Bytes that tell a stream of events from anything else."""
 _EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?(?:event|data|id|retry)?:")
-_READ = ("usage", "complete", "failed", "limits", "verdict", "stored", "begun", "over")
+_READ = ("usage", "complete", "answered", "failed", "limits", "verdict", "stored", "begun", "over")
 
 
 class UnnamedAnswer(Meter):

@@ -75,7 +75,7 @@ def test_it_is_read(
 @pytest.mark.parametrize("written", [usual, spread, returns], ids=["usual", "spread", "CR"])
 def test_one_that_is_cut_short_is_known_for_it(written: Callable[[dict[str, object]], bytes]) -> None:
     whole = b"".join(map(written, MESSAGE))
-    for cut, torn in ((whole.index(b"message_stop"), True), (len(b"".join(map(written, MESSAGE[:-1]))), False)):
+    for cut, torn in ((whole.index(b"message_stop"), True), (len(b"".join(map(written, MESSAGE[:-2]))), False)):
         feed = MeterFeed(anthropic.MessagesStream(), "", "acme")
         feed.pending.append(whole[:cut])
         feed.end()

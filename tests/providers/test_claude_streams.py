@@ -7,6 +7,7 @@ import json
 import pytest
 from multidict import CIMultiDict
 
+from aimux.gateway.meter_feed import MeterFeed
 from aimux.plugin import Action, ErrorKind, GatewayError, RequestHead
 from aimux_claude import Claude
 from tests.contracts import samples
@@ -91,3 +92,17 @@ def test_what_a_key_is_asked_in_openais_form_counts(claude: Claude) -> None:
     usage = meter.usage
     assert usage.total_input == samples.CHAT_USAGE["prompt_tokens"]
     assert usage.output_tokens == samples.CHAT_USAGE["completion_tokens"]
+
+
+def test_a_stream_that_says_why_it_stops_is_an_answer_without_its_last_event(claude: Claude) -> None:
+    """As some compatible servers end (esengine/DeepSeek-Reasonix#8756); Claude Code takes it for one."""
+    head = RequestHead("POST", "/v1/messages", CIMultiDict())
+    stop = samples.MESSAGE_STREAM.index(b"event: message_stop")
+    before = samples.MESSAGE_STREAM.index(b"event: message_delta")
+    for end, answered, whole in ((stop, True, True), (stop + 40, True, False), (before, False, False)):
+        meter = claude.meter(head, 200, CIMultiDict({"content-type": "text/event-stream"}))
+        assert meter is not None
+        feed = MeterFeed(meter, "", "claude")
+        feed.pending.append(samples.MESSAGE_STREAM[:end])
+        feed.end()
+        assert (meter.answered, feed.truncated, feed.whole) == (answered, not whole, False)

@@ -182,7 +182,9 @@ class MessagesStream(SSEMeter):
                 read_usage(self.usage, event)
                 if isinstance(delta := event.get("delta"), dict):
                     self.stored += stored_container(delta)
-                    if delta.get("stop_reason") == "refusal" and is_free(self.usage, began=self._seen > 0):
+                    reason = delta.get("stop_reason")
+                    self.answered = self.answered or isinstance(reason, str)
+                    if reason == "refusal" and is_free(self.usage, began=self._seen > 0):
                         self.usage = Usage(self.usage.model)
             case "message_stop" | "error" as kind:
                 self.complete, self.failed = True, kind == "error"
