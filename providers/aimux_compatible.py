@@ -77,6 +77,8 @@ _SPENT_CODES = frozenset(
 _TOO_MUCH = re.compile(r"This request requires more credits, or fewer max_tokens|Prompt tokens limit exceeded: ")
 _TOO_MUCH_CODE = "pre_consume_token_quota_failed"
 """How OpenRouter and new-api say that the rest of an account's credit is too little for one request."""
+_TOKENS_A_MINUTE = "error-code#token-limit"
+"""How Alibaba's message ends that calls a rate, over within a minute, a quota."""
 _RETRY_INFO = "google.rpc.RetryInfo"
 _LONGEST_WAIT = 86400.0
 _LOGINS = ("sk-ant-oat", "sk-ant-ort", "ya29.")
@@ -238,6 +240,8 @@ class Compatible(Provider):
 
 def _is_spent(status: int, problem: dict[str, Any]) -> bool:
     code, said = problem.get("code") or problem.get("type"), problem.get("message")
+    if isinstance(said, str) and said.endswith(_TOKENS_A_MINUTE):
+        return False
     if openai_problems.spent(problem) or (isinstance(code, str) and code.lower() in _SPENT_CODES):
         return status in {400, 403, 429, 500}
     return status in {403, 429, 500} and isinstance(said, str) and bool(_SPENT.match(said))
@@ -256,7 +260,7 @@ def _refuses_key(problem: dict[str, Any]) -> bool:
 
 def _told_wait(headers: Headers, problem: dict[str, Any]) -> float | None:
     """Seconds until a limit is over that has no `retry-after`: Gemini tells a delay in the body, OpenRouter a time in a
-    header of its own, or in the body as if it were there."""
+    header of its own, or in the body as if it were there, Cerebras a delay in another header."""
     for one in _details(problem):
         delay = one.get("retryDelay")
         if str(one.get("@type")).endswith(_RETRY_INFO) and isinstance(delay, str) and delay.endswith("s"):
@@ -266,6 +270,8 @@ def _told_wait(headers: Headers, problem: dict[str, Any]) -> float | None:
     quoted = metadata.get("headers") if isinstance(metadata, dict) else None
     reset = headers.get("x-ratelimit-reset") or (quoted.get("X-RateLimit-Reset") if isinstance(quoted, dict) else None)
     wait = (read_time(reset) or 0.0) - time.time()
+    if wait <= 0:
+        wait = number(headers.get("x-ratelimit-reset-tokens-minute")) or 0.0
     return min(wait, _LONGEST_WAIT) if wait > 0 else None
 
 
