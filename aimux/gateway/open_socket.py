@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aimux.gateway")
 
+ELSEWHERE = "connect again to continue with another account"
 MOST_TURNS = 100
 """Of one socket at the same time."""
 
@@ -142,7 +143,10 @@ class OpenSocket:
 
     def _admit(self, message: bytes, refused: GatewayError | None) -> bool:
         call, limiting = self._call, self._limiting
-        turn = self._begin() if self._begins(message) else None
+        begins = self._begins(message)
+        if begins and self._moves():
+            return False
+        turn = self._begin() if begins else None
         try:
             if refused is not None:
                 raise refused
@@ -159,6 +163,19 @@ class OpenSocket:
             self._say(error)
             return False
         self._admitted = turn
+        return True
+
+    def _moves(self) -> bool:
+        """Whether the socket is closed instead of passing on a message that begins a turn: another account serves that,
+        because this one is switched off, gone or kept for others meanwhile, or found limited by their requests."""
+        account, pool, selection, now = self._account, self._route.accounts, self._call.selection, time.time()
+        if self._turns or self._call.admitted.caller.own is not None:
+            return False
+        out = account.disabled or pool.accounts.get(account.name) is not account or not pool.admits(selection, account)
+        if not out and (account.free_at("") <= now or pool.select(selection, now) is None):
+            return False
+        log.info("%s: %s serves no more; the client connects again", self._call.record.request_id, account.name)
+        self.pipe.close(CloseCode.SERVICE_RESTART, ELSEWHERE)
         return True
 
     def _find_room(self, turn: RequestRecord, message: bytes) -> None:
@@ -310,7 +327,7 @@ class OpenSocket:
             another = pool.select(call.selection, now) is not None
         if another:
             log.info("%s: %s: %s; the client connects again", call.record.request_id, account.name, verdict.reason)
-            self.pipe.close(CloseCode.SERVICE_RESTART, "connect again to continue with another account")
+            self.pipe.close(CloseCode.SERVICE_RESTART, ELSEWHERE)
 
     def _drop(self, error: Exception) -> None:
         self.ended("unmetered")

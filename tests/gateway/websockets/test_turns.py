@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from aimux.plugin import Body, RequestHead, ids_in_body, members
+from aimux.plugin import AccountSettings, Action, Body, RequestHead, Verdict, ids_in_body, members
 from tests.gateway.conftest import SECRET, TOKEN, Plain
 
 from .conftest import DONE, Begin, Far, access, ended, socket, turns
@@ -353,6 +353,58 @@ async def test_a_socket_that_is_closed_while_that_is_looked_up_asks_nothing_more
             await client.recv()
     await ended(aimux)
     assert [line["method"] for line in access(aimux)] == ["GET"]
+
+
+@pytest.mark.parametrize("why", ["disabled", "gone", "reserved", "limited"])
+async def test_a_socket_whose_account_serves_no_more_is_closed_before_its_next_turn(
+    begin: Begin, far: Far, why: str
+) -> None:
+    """Codex keeps its socket for an hour, and connects again at once."""
+    far.serve = turns
+    aimux = await begin(accounts=("default", "two"))
+    async with socket(aimux) as client:
+        await client.send("question")
+        assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
+        (account,) = (one for one in aimux.app.accounts() if one.in_flight)
+        if why == "disabled":
+            account.disable()
+        elif why == "gone":
+            del aimux.app.pools["plain"].accounts[account.name]
+        elif why == "reserved":
+            account.settings = AccountSettings(groups=("others",))
+            aimux.app.pools["plain"].reserve(frozenset({"others"}))
+        else:
+            account.apply(Verdict(Action.COOL_DOWN, "used up", until=time.time() + 60), time.time())
+        await client.send("question")
+        with pytest.raises(ConnectionClosed, match="1012"):
+            await client.recv()
+    async with socket(aimux) as client:
+        await client.send("question")
+        assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
+    await ended(aimux)
+    served = [line["account"] for line in access(aimux) if line["method"] == "TURN"]
+    assert sorted(served) == ["default", "two"]
+
+
+async def test_a_reload_and_another_name_leave_a_socket_where_it_is(begin: Begin, far: Far) -> None:
+    far.serve = turns
+    aimux = await begin(accounts=("default", "two"))
+    async with socket(aimux) as client:
+        assert await aimux.app.reload()
+        (account,) = (one for one in aimux.app.accounts() if one.in_flight)
+        await aimux.app.pools["plain"].rename(account.name, "renamed")
+        await client.send("question")
+        assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
+
+
+async def test_where_every_account_is_limited_a_socket_stays(begin: Begin, far: Far) -> None:
+    far.serve = turns
+    aimux = await begin(accounts=("default", "two"))
+    async with socket(aimux) as client:
+        for account in aimux.app.accounts():
+            account.apply(Verdict(Action.COOL_DOWN, "used up", until=time.time() + 60), time.time())
+        await client.send("question")
+        assert (await client.recv(), await client.recv()) == ('{"delta": "…"}', DONE)
 
 
 async def test_a_turn_that_the_upstream_closes_in_its_middle_is_the_upstreams_loss(begin: Begin, far: Far) -> None:
