@@ -35,7 +35,6 @@ NAMED = [
     {"models": "large"},
     {"session": {"type": "realtime", "audio": {"input": {"transcription": {"model": "large"}}}}},
     {"Model": "large"},
-    {"input_file_id": "file-abc", "endpoint": "/v1/responses"},
     {"context_window_fallbacks": [{"small": ["large"]}]},
     {"requests": [{"custom_id": "a", "params": {"model": "small"}}, {"params": {"model": "large", "messages": []}}]},
     {"data_source": {"type": "completions", "model": "large"}},
@@ -85,6 +84,10 @@ def test_one_that_is_not_allowed_is_found_however_the_body_comes(members: dict[s
     assert refusals(members) == {True}
     assert refusals(members, indent=3) == {True}
     assert refusals(json.loads(json.dumps(members).replace("large", "small"))) == {False}
+
+
+def test_a_batch_of_a_files_requests_could_ask_any() -> None:
+    assert refusals({"input_file_id": "file-abc", "endpoint": "/v1/responses"}) == {True}
 
 
 @pytest.mark.parametrize("members", FREE, ids=str)
