@@ -66,6 +66,12 @@ def test_requests_without_a_conversation_are_in_the_sum_of_conversations(aimux: 
     assert "to none" not in aimux("usage", *SPAN, "--by", "conversation", "--user", "ann").stderr
 
 
+def test_a_token_is_shown_with_whose_it_is(aimux: Commands) -> None:
+    head, row, *_ = aimux("usage", *SPAN, "--by", "token").stdout.splitlines()
+    assert head.split()[:4] == ["TOKEN", "USER", "LABEL", "REQUESTS"]
+    assert row.split()[:3] == ["t1", "–", "–"], "nobody knows it"
+
+
 def test_questions_can_be_narrowed(aimux: Commands) -> None:
     assert [item["day"] for item in aimux.json("usage", *SPAN, "--by", "day")["items"]] == ["2026-11-26"]
     for only in (

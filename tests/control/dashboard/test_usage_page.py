@@ -49,6 +49,14 @@ def test_a_calendar_month_can_be_had_and_any_days(visitor: Visitor, site: Site) 
     assert "max" in Path(file.value.path()).read_text()
 
 
+def test_a_token_is_shown_with_whose_it_is(visitor: Visitor, site: Site) -> None:
+    assert site.message(USERS["member"]) == 200
+    (found,) = site.api("GET", "/requests?user=max&limit=1")["items"]
+    page = visitor("viewer").go("usage?by=token")
+    row = page.get_by_role("rowheader").filter(has_text=found["token"])
+    expect(row.filter(has_text="max")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     ("asked", "times", "bucket"),
     [
