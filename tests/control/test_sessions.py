@@ -189,6 +189,8 @@ def test_below_a_path_of_a_proxys_the_pages_lead_to_each_other(site: Site) -> No
     assert (
         urljoin("https://example.org/ai/gateway/", headers["location"]) == "https://example.org/ai/gateway/dashboard/"
     )
+    _, _, advice = site.send("POST", "/v1/messages", "{}", **below)  # without the mount
+    assert "https://example.org/ai/gateway/claude" in advice
 
 
 @pytest.mark.parametrize("prefix", ["//evil.example", "/a/../b", "https://evil.example", '/"><script>', "/a b", "/"])
