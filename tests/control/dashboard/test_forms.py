@@ -245,6 +245,22 @@ def test_a_printed_page_says_what_it_shows(visitor: Visitor, site: Site) -> None
     expect(page.get_by_role("button", name="Show")).to_be_hidden()
 
 
+def test_the_keys_pass_choices_without_sending_each(visitor: Visitor) -> None:
+    page = visitor("viewer").go("usage?since=7d")
+    chosen = page.get_by_role("combobox", name="By")
+    chosen.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    expect(chosen).to_be_focused()
+    expect(chosen).to_have_value("model")
+    page.get_by_role("button", name="Show").press("Enter")
+    expect(page).to_have_url(re.compile("[?]by=model&since=7d&show=tokens$"))
+    page.get_by_role("combobox", name="By").press("Enter")  # opens the list
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("[?]by=token&since=7d&show=tokens$"))
+
+
 def test_on_paper_nothing_is_dark_or_cut_off(visitor: Visitor, site: Site) -> None:
     site.message("token-of-member-0123456789abcdef")
     visit = visitor("admin", color_scheme="dark", viewport={"width": 718, "height": 1000})  # A4 with margins

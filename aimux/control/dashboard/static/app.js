@@ -145,8 +145,20 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = button.dataset.before; }, 1500);
 });
 
+// --- choosing --------------------------------------------------------------------------------------------------------
+
+// What is chosen with the pointer, or in the list that Enter or a space opens, is sent at once. Arrows and letters without that
+// list pass one choice on the way to another, each of them a change: there the form's button sends.
+let key = "";
+document.addEventListener("keydown", (event) => { key = event.key; });
+document.addEventListener("pointerdown", () => { key = ""; });
 document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+  if (["", "Enter", " "].includes(key) && event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
+// An address that others are given says what was filled in, and not what was not.
+document.addEventListener("formdata", (event) => {
+  if (event.target.method !== "get") return;
+  for (const [name, text] of [...event.formData]) if (text === "") event.formData.delete(name);
 });
 
 // --- a device login: looks by itself whether the person has confirmed -----------------------------------------------
