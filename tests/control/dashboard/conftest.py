@@ -26,6 +26,7 @@ OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP lan.example 127.0.0.1",
 )
 TOKENS = {role: f"token-of-{role}-0123456789abcdef" for role in ("member", "viewer", "admin")}
 PROMPT = {"model": "claude-sonnet-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello!"}]}

@@ -289,3 +289,16 @@ def test_a_wrong_token_is_typed_again_where_it_was_and_leads_to_the_page_that_wa
     page.get_by_label("Your aimux token").fill(TOKENS["viewer"])
     page.get_by_role("button", name="Sign in").click()
     expect(page).to_have_url(f"{site.url}/dashboard/requests?user=max")
+
+
+def test_an_invitation_is_taken_without_tls_on_another_machine(visitor: Visitor, site: Site) -> None:
+    """There a browser says nothing of a form but its `Origin`."""
+    site.api("POST", "/users", {"name": "guest"})
+    page = visitor("admin").go("people/users/guest")
+    page.get_by_role("button", name="Invitation link").click()
+    link = page.locator("#link").inner_text()
+    guest = visitor().page
+    guest.goto(link.replace("127.0.0.1", "lan.example"))
+    send(guest, "Show my token")
+    expect(guest.get_by_role("heading", name="Welcome, guest")).to_be_visible()
+    site.api("DELETE", "/users/guest")
