@@ -57,6 +57,15 @@ async def test_a_budget_is_used_up_and_the_next_request_does_not_go_up(start: St
     assert "error=rate_limited" in aimux.log
 
 
+@pytest.mark.parametrize(("method", "code"), [("PUT", 429), ("QUERY", 429), ("GET", 200), ("DELETE", 200)])
+async def test_what_may_consume_is_refused_whatever_its_method(
+    start: Start, upstream: Upstream, method: str, code: int
+) -> None:
+    aimux = await start(limits={"users": {"ann": {"tokens_per_day": 0}}})
+    assert status_of(await aimux.send(request(method=method))) == code
+    assert len(upstream.requests) == (code == 200)
+
+
 def test_a_body_that_comes_over_midnight_is_of_the_day_that_the_ledger_knows() -> None:
     """It is the first request of ann's since a limit was set, and she has used it up this morning."""
     midnight = 1_795_305_600.0
