@@ -203,8 +203,22 @@ def _by_code(code: str, login: str) -> Verdict | None:
             until=time.time() + _NO_CREDIT_RECHECK,
             remedy="ask for a higher limit in Anthropic's console",
         )
-    if code == "organization_on_hold":
+    if code in {"organization_on_hold", "organization_disabled"}:
         return _HELD
+    if code == "verification_required":
+        return Verdict(
+            Action.PARK,
+            "Anthropic wants the account verified",
+            remedy="verify it at claude.ai or platform.claude.com (on a team's plan its owner may have to), "
+            "then enable the account again",
+        )
+    if code == "ip_not_in_allowed_range":
+        return Verdict(
+            Action.COOL_DOWN,
+            "its organization allows no requests from this server's address",
+            until=time.time() + _NO_CREDIT_RECHECK,
+            remedy="have the address added to the organization's list of allowed ones",
+        )
     if code == "claude_code_key_creator_not_member":
         remedy = f"have them added again and enable the account, make another key, or log in: {login}"
         return Verdict(Action.PARK, "whoever made the account's key is not in its organization any more", remedy=remedy)

@@ -109,6 +109,9 @@ def test_the_other_rows(claude: Claude, status: int, message: str, action: Actio
     ("status", "code", "action"),
     [
         (403, "organization_on_hold", Action.PARK),
+        (403, "organization_disabled", Action.PARK),
+        (403, "verification_required", Action.PARK),
+        (403, "ip_not_in_allowed_range", Action.COOL_DOWN),
         (401, "claude_code_key_creator_not_member", Action.PARK),
         (429, "enforced_spend_limit_reached", Action.COOL_DOWN),
         (400, "contract_spend_limit_reached", Action.COOL_DOWN),
