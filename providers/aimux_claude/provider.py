@@ -141,8 +141,9 @@ class Claude(Provider):
         return credentials.from_setup_token(token)
 
     def vendor_logins(self, environ: Mapping[str, str], home: Path) -> list[Path]:
-        folder = environ.get("CLAUDE_CONFIG_DIR")
-        folders = [Path(folder)] if folder else []
+        # The first keeps the login alone, whatever the second says.
+        named = (environ.get("CLAUDE_SECURESTORAGE_CONFIG_DIR"), environ.get("CLAUDE_CONFIG_DIR"))
+        folders = [Path(folder) for folder in named if folder]
         names = (".credentials.json", "credentials.json", "auth.json", "oauth.json", "config.json")
         return [place / name for place in (*folders, home / ".claude") for name in names]
 

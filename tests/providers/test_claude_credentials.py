@@ -308,6 +308,8 @@ def test_where_claude_code_keeps_its_login(claude: Claude) -> None:
     assert found[0] == Path("/etc/claude/.credentials.json")
     assert Path("/home/ada/.claude/.credentials.json") in found
     assert claude.vendor_logins({}, Path("/home/ada"))[0] == Path("/home/ada/.claude/.credentials.json")
+    apart = {"CLAUDE_CONFIG_DIR": "/etc/claude", "CLAUDE_SECURESTORAGE_CONFIG_DIR": "/run/claude"}
+    assert claude.vendor_logins(apart, Path("/home/ada"))[0] == Path("/run/claude/.credentials.json")
 
 
 @pytest.mark.parametrize("key", ["refreshToken", "refresh_token"])
