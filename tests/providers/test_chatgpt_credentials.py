@@ -26,6 +26,14 @@ def test_codexs_login_is_read_whole(chatgpt: ChatGPT) -> None:
     assert (credential.email, credential.plan) == ("ada@example.com", "pro")
 
 
+def test_without_an_id_token_the_access_token_says_whose_login_it_is(chatgpt: ChatGPT) -> None:
+    """opencode keeps none."""
+    access = samples.jwt({"iss": "https://auth.openai.com", "https://api.openai.com/profile": {"email": "a@b.example"}})
+    assert chatgpt.parse_credential(json.dumps({"access_token": access}).encode()).email == "a@b.example"
+    odd = samples.jwt({"iss": "https://auth.openai.com", "https://api.openai.com/profile": "a@b.example"})
+    assert chatgpt.parse_credential(json.dumps({"access_token": odd}).encode()).email is None
+
+
 def test_members_of_a_workspace_have_limits_of_their_own(chatgpt: ChatGPT) -> None:
     credential = chatgpt.parse_credential(samples.CODEX_LOGIN)
     assert credential.organization == "33333333-3333-4333-8333-333333333333/user-ada"
