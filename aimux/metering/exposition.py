@@ -161,7 +161,7 @@ class Exposition(Collector):
         in_flight = GaugeMetricFamily("aimux_account_in_flight", "Requests on an account now", labels=account)
         used = GaugeMetricFamily(
             "aimux_account_limit_used_ratio",
-            "Used part of a limit window, as the upstream last told it",
+            "Used part of a limit window, as the upstream last told it; 0 once that one is over",
             labels=(*account, "window"),
         )
         expires = GaugeMetricFamily(
@@ -177,7 +177,8 @@ class Exposition(Collector):
             in_flight.add_metric(names, view.in_flight)
             for window, limit in list(view.limits.items()):
                 if limit.used is not None:
-                    used.add_metric((*names, window), limit.used)
+                    over = limit.resets_at is not None and limit.resets_at <= now
+                    used.add_metric((*names, window), 0.0 if over else limit.used)
             if view.credential is not None and view.credential.expires_at is not None:
                 expires.add_metric(names, view.credential.expires_at)
         yield from (state, in_flight, used, expires)

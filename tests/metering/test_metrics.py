@@ -163,7 +163,7 @@ def test_open_streams_go_up_and_down() -> None:
 
 def test_accounts_are_read_at_the_scrape() -> None:
     account = FakeAccount("claude", "team", "cooling", 3, Credential("oauth", "secret-token", expires_at=1.8e9))
-    account.limits = {"5h": LimitWindow("5h", 0.75), "7d": LimitWindow("7d")}
+    account.limits = {"5h": LimitWindow("5h", 0.75), "7d": LimitWindow("7d"), "1h": LimitWindow("1h", 1.0, 1.7e9)}
     metrics = Metrics(accounts=lambda: [account])
     common = {"provider": "claude", "account": "team"}
     assert value(metrics, "aimux_account_state", state="cooling", **common) == 1
@@ -171,6 +171,7 @@ def test_accounts_are_read_at_the_scrape() -> None:
     assert value(metrics, "aimux_account_in_flight", **common) == 3
     assert value(metrics, "aimux_account_limit_used_ratio", window="5h", **common) == 0.75
     assert value(metrics, "aimux_account_limit_used_ratio", window="7d", **common) is None
+    assert value(metrics, "aimux_account_limit_used_ratio", window="1h", **common) == 0, "it is over"
     assert value(metrics, "aimux_account_credential_expires_seconds", **common) == 1.8e9
     account.status = "healthy"
     assert value(metrics, "aimux_account_state", state="cooling", **common) == 0
