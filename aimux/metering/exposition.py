@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 STATES = ("healthy", "cooling", "parked", "disabled")
 BOUNDS = (*map(str, SECONDS), "+Inf")
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Not prometheus-client's latest (1.0.0): it is the same text where names are in ASCII, and some collectors know this
+version alone."""
 
 
 def render(metrics: Metrics) -> tuple[bytes, str]:
@@ -38,7 +41,7 @@ def render(metrics: Metrics) -> tuple[bytes, str]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Exposition(metrics))
     ProcessCollector(registry=registry)
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    return generate_latest(registry), CONTENT_TYPE
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

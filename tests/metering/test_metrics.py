@@ -49,7 +49,7 @@ def record(**changes: Any) -> RequestRecord:
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     page, content_type = render(metrics)
-    assert content_type.startswith("text/plain")
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8", "the version that every collector knows"
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(page.decode())
