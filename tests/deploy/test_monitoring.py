@@ -105,6 +105,23 @@ def test_promtool_accepts_the_dashboards_expressions(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_an_account_of_several_nodes_is_one_that_can_serve(tmp_path: Path) -> None:
+    rule = {"record": "panel", "expr": next(panel_expressions())}
+    (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": [rule]}]}))
+    series = 'aimux_account_state{provider="claude", state="healthy", instance="%s", account="%s"}'
+    told = {("a", "one"): 1, ("b", "one"): 1, ("a", "two"): 0, ("b", "two"): 1, ("a", "three"): 0, ("b", "three"): 0}
+    test = {
+        "input_series": [{"series": series % place, "values": f"{value}x5"} for place, value in told.items()],
+        "promql_expr_test": [
+            {"expr": "panel", "eval_time": "2m", "exp_samples": [{"labels": 'panel{provider="claude"}', "value": 2}]}
+        ],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"rule_files": ["panels.yaml"], "tests": [test]}))
+    command = [program("promtool", "prometheus"), "test", "rules", str(tmp_path / "test.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_dashboards_panels_lie_beside_each_other() -> None:
     panels = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
     cells = [
