@@ -40,6 +40,10 @@ CONNECTIONS = 10
 KEPT = 3
 """Of their connections, those that stay open."""
 
+AHEAD = 16 << 20
+"""Bytes of -wal that are kept to be written over. In ordinary use it has five million; while a long read (a report, an
+export, somebody's own `sqlite3`) holds an old state it grows, and the disk would have that back at a restart only."""
+
 
 class SQLite:
     """`Engine` for a file: WAL, 0600 in a 0700 folder, every commit synced to the disk."""
@@ -302,6 +306,7 @@ def _set_up(connection: Any) -> None:
     try:
         # A commit is on the disk before it is answered, even if the power fails. (NORMAL loses the last ones.)
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {AHEAD}")
     except BaseException:
         connection.close()
         raise

@@ -59,10 +59,10 @@ class Found:
     changes: dict[str, int] = field(default_factory=dict)
 
 
-def connect(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+def connect(path: Path, *, timeout: float = BUSY_TIMEOUT, locks: bool = True) -> sqlite3.Connection:
     """A plain connection, for one thread at a time, that begins no transactions by itself. Makes no file. Raises
     sqlite3.Error."""
-    address = f"{path.absolute().as_uri()}?mode=rw"
+    address = f"{path.absolute().as_uri()}?mode=rw{'' if locks else '&vfs=unix-none'}"
     return sqlite3.connect(address, timeout=timeout, uri=True, isolation_level=None, check_same_thread=False)
 
 
@@ -113,16 +113,17 @@ def _empty(connection: sqlite3.Connection) -> bool:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection for reading; it needs no room on the disk unless somebody has the file open. Raises
-    sqlite3.Error."""
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection for reading; it needs no room on the disk, nor one that takes writes, unless somebody has the file
+    open. Raises sqlite3.Error."""
     connection = connect(path)
     try:
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:
             ahead = path.with_name(f"{path.name}-wal")
-            if error.sqlite_errorcode not in _NO_ROOM or (ahead.exists() and ahead.stat().st_size):
+            cramped = error.sqlite_errorcode in _NO_ROOM or _obstacle(path) == errno.EROFS
+            if not cramped or (ahead.exists() and ahead.stat().st_size):
                 raise
             connection.close()
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
@@ -135,7 +136,7 @@ def inspect(path: Path) -> Found:
     """Check that the file is an intact database of ours. Raises StorageError."""
     _tighten(path)
     try:
-        with _reading(path) as connection:
+        with reading(path) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables:
                 if 0 < path.stat().st_size < 512:  # which SQLite would overwrite
@@ -175,7 +176,7 @@ def try_to_write(path: Path) -> None:
 def rows(path: Path, queries: Sequence[str]) -> list[list[Mapping[str, Any]]]:
     """The rows of each query, by their columns' names, all of one state. Raises StorageError."""
     try:
-        with _reading(path) as connection:
+        with reading(path) as connection:
             connection.row_factory = _by_name
             connection.execute("BEGIN")
             return [connection.execute(query).fetchall() for query in queries]
@@ -213,14 +214,19 @@ def copy(path: Path, target: Path) -> None:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(fd, 0o600)  # one that lies there may be open to others
-            with contextlib.closing(connect(path)) as source, contextlib.closing(connect(part)) as sink:
+            with contextlib.ExitStack() as stack:
                 # Reading holds this one state: without it the copy begins anew each time that somebody has written, so
                 # that a large one never ends, and waits for ever where somebody has locked the file.
                 try:
+                    source = stack.enter_context(reading(path))
                     source.execute("BEGIN")
                     source.execute("SELECT 1 FROM sqlite_master").fetchone()
                 except sqlite3.Error as error:
                     raise explain(path, error) from None
+                # Copies go to network shares, which may have no locks: Python waits for them for ever. Nobody else uses
+                # this file.
+                sink = stack.enter_context(contextlib.closing(connect(part, locks=False)))
+                sink.execute("PRAGMA locking_mode = EXCLUSIVE")  # in WAL mode, as it comes, it asks for locks otherwise
                 source.backup(sink)
                 sink.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
             os.fsync(fd)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ def _sqlite(path: Path) -> Status:
         return found
     found.size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
     try:
-        with contextlib.closing(sqlite_file.connect(path)) as connection:
+        with sqlite_file.reading(path) as connection:
             found.damage = sqlite_file.check(connection)
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
                 if name == "alembic_version":

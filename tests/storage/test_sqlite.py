@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from aimux.storage import Conflict, Database, StorageError, Unusable, sqlite_file
+from aimux.storage import Conflict, Database, StorageError, Unusable, sqlite, sqlite_file
 from aimux.storage.status import status
 from tests.accounts.disks import failing
 from tests.storage.conftest import keys, put
@@ -184,7 +184,7 @@ async def test_another_program_that_closes_it_takes_nothing_away(written: Path) 
 
 
 async def test_a_locked_database_says_so(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1})
+    monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1, "locks": True})
     with contextlib.closing(sqlite3.connect(written, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageError, match="locked by another program: end it"):
@@ -446,7 +446,7 @@ async def test_a_large_copy_ends_although_somebody_writes_all_the_time(written: 
 
 
 async def test_a_copy_of_one_that_is_locked_says_so(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1})
+    monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1, "locks": True})
     with contextlib.closing(sqlite3.connect(written, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("UPDATE meta SET value = ''")
@@ -461,3 +461,52 @@ async def test_a_copy_that_has_no_room_leaves_nothing_behind(written: Path, smal
     with pytest.raises(Unusable, match="is full: free some space"):
         await asyncio.to_thread(sqlite_file.copy, written, small_disk / "copy")
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+async def test_a_copy_needs_no_locks_where_it_is_made(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network's file system, where many keep theirs. Here another process has them all."""
+    monkeypatch.setattr(sqlite_file.connect, "__kwdefaults__", {"timeout": 0.1, "locks": True})
+    target = written.with_name("copy")
+    code = "f = open(sys.argv[1], 'wb'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", f"import fcntl, sys; {code}", str(target.with_name("copy.part"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        await asyncio.to_thread(sqlite_file.copy, written, target)
+        other.stdin.close()
+    with contextlib.closing(sqlite3.connect(target)) as connection:
+        assert sqlite_file.check(connection) == ""
+
+
+async def test_the_disk_has_back_what_a_long_read_let_pile_up(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that, the largest size that `-wal` ever had stays taken until a restart."""
+    monkeypatch.setattr(sqlite, "AHEAD", 1 << 20)
+    ahead = written.with_name(f"{written.name}-wal")
+    database = await Database.open(None, written.parent)
+    async with database.read() as connection:
+        await connection.exec_driver_sql("SELECT count(*) FROM meta")
+        await put(database, "large", "x" * (8 << 20))
+        assert ahead.stat().st_size > 8 << 20
+    await put(database, "begins to copy what piled up")
+    await put(database, "begins at its start")
+    assert ahead.stat().st_size <= 1 << 20
+    await database.close()
+
+
+@pytest.mark.parametrize("how", ["read-only", "full"])
+async def test_what_lies_on_a_disk_that_takes_nothing_can_be_saved(small_disk: Path, tmp_path: Path, how: str) -> None:
+    """As one is after errors: nobody but aimux has the file in the midst of something, and that was stopped."""
+    database = await Database.open(None, small_disk)
+    await put(database, "a")
+    await database.close()
+    if how == "full":
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert (await status(None, small_disk)).tables["meta"] == 1
+    await asyncio.to_thread(sqlite_file.copy, small_disk / "aimux.db", tmp_path / "copy")
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy")) as connection:
+        assert connection.execute("SELECT key FROM meta").fetchall() == [("a",)]
