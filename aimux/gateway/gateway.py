@@ -153,13 +153,7 @@ class Gateway:
                 record.provider = mount.provider
                 route = setup.routes[mount.provider]
                 provider = route.provider
-                try:
-                    admitted = request.connection.admission = await self._admit(epoch, request, route, mount, below)
-                except GatewayError:
-                    refusal = setup.cors.refusal(request.head.method, request.head.headers)
-                    if refusal is None:
-                        raise
-                    raise refusal from None
+                admitted = request.connection.admission = await self._admit(epoch, request, route, mount, below)
             provider = admitted.route.provider
             record.provider = provider.instance
             answer = await self._serve(request, setup, admitted, record, started)

@@ -267,14 +267,14 @@ class PostgreSQL:
 
         try:
             async with engine.connect() as connection:
-                if not behind(await connection.run_sync(schema_of), self.name):
+                if not behind(await connection.run_sync(schema_of, self.name), self.name):
                     return
             # With many rows a new index takes minutes, and so does waiting for a node that makes it.
             patient = functools.partial(self.connect, patient=True)
             engine = create_async_engine("postgresql+asyncpg://", async_creator=patient, poolclass=NullPool)
             async with engine.begin() as connection:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-                found = await connection.run_sync(schema_of)
+                found = await connection.run_sync(schema_of, self.name)
                 if not behind(found, self.name):
                     return
                 if found.version is None:

@@ -24,7 +24,8 @@ _REMEDIES = {
     "42703": MIGRATED,
     "42P01": MIGRATED,
     "42704": "take it out of database.url",
-    "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER",
+    "42501": "make the user its owner: ALTER DATABASE NAME OWNER TO USER; and that of tables, which a restore may have"
+    " given to another: ALTER TABLE NAME OWNER TO USER, or restore with pg_restore --no-owner as the user",
     "53300": "a node takes up to 17: raise max_connections, or the CONNECTION LIMIT of the user or the database",
     "53": "make room on the server: disk or memory",
     "57014": "raise statement_timeout of the user or the database",

@@ -26,6 +26,9 @@ _SETTINGS = (
 """The server notices within a minute that a node is gone, and frees what it held; and who waits for another's turn sees
 what that one did, whatever user or database have for a default. Not said while connecting, where pgbouncer takes
 nothing that it does not know."""
+_PATIENT = "; SET statement_timeout = 0; SET lock_timeout = 0"
+"""A user or a database may have both for what they ask all day: they would end a long migration, and the waiting for it
+at another node, at each start anew."""
 _NEEDLESS = frozenset(
     {
         "channel_binding",
@@ -144,7 +147,7 @@ async def _connect(address: str, name: str, seconds: float, patience: float | No
     except UnicodeError:
         raise asyncpg.ClientConfigurationError("its host is no host's name") from None
     try:
-        await connection.execute(_SETTINGS, timeout=seconds)
+        await connection.execute(_SETTINGS + (_PATIENT if patience is None else ""), timeout=seconds)
     except BaseException:
         connection.terminate()
         raise

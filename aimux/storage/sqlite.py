@@ -222,7 +222,7 @@ class SQLite:
         self._made = engine  # whoever waited for it may have been cancelled, but it has to be closed
 
     def _migrate(self, connection: sqlalchemy.Connection) -> None:
-        found = schema_of(connection)
+        found = schema_of(connection, self.name)
         if behind(found, self.name):
             old, head = found.version, migrations.HEAD
             target = self._path.with_name(f"{self._path.name}.before-{head}")

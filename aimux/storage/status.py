@@ -50,6 +50,7 @@ async def status(url: str | None, state_dir: Path) -> Status:
 async def _postgresql(url: str) -> Status:
     from aimux.storage.locks import FAILURES
     from aimux.storage.postgresql import PostgreSQL, nodes
+    from aimux.storage.schema import METADATA
 
     engine = PostgreSQL(url)
     found = Status("postgresql", engine.name)
@@ -62,9 +63,14 @@ async def _postgresql(url: str) -> Status:
             found.read_only = await connection.fetchval("SELECT current_setting('transaction_read_only') = 'on'")
             may = await connection.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')")
             found.may_create = may is not False  # None: there is no schema to look at
+            # Of ours alone: beside them lie other programs', and views of extensions that nobody may be able to read.
+            # And not only those that the user may use, as information_schema has it: that looks like an empty database.
             names = await connection.fetch(
-                "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema() ORDER BY 1"
+                "SELECT tablename FROM pg_tables"
+                " WHERE schemaname = current_schema() AND tablename = ANY($1) ORDER BY 1",
+                ["alembic_version", *METADATA.tables],
             )
+            migrations.ours([name for (name,) in names], found.where)
             for (name,) in names:
                 if name == "alembic_version":
                     found.schema = await connection.fetchval("SELECT version_num FROM alembic_version")

@@ -18,6 +18,7 @@ from aimux.people import links
 from aimux.storage import Database, StorageError, migrations, postgresql_hosts
 from aimux.storage.schema import METADATA
 from aimux.storage.schema.limits import limit_shares
+from tests.postgresql import Server, name_of
 from tests.storage.conftest import Open, keys, put, whole
 
 NEXT = """
@@ -61,7 +62,7 @@ async def test_the_migrations_lead_to_the_metadata(opened: Open) -> None:
             if way == "migrated":
                 await whole(connection).run_sync(empty)
                 await whole(connection).run_sync(migrations.upgrade, database.name)
-            found = await whole(connection).run_sync(migrations.schema_of)
+            found = await whole(connection).run_sync(migrations.schema_of, "")
             differences = await whole(connection).run_sync(
                 lambda c: compare_metadata(
                     MigrationContext.configure(c, opts={"compare_server_default": True}), METADATA
@@ -155,10 +156,16 @@ async def test_an_older_database_is_migrated_once_by_whoever_comes_first(
 
 
 async def test_a_migration_may_take_longer_than_any_other_command(
-    postgresql_url: str, state_dir: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    postgresql: Server,
+    postgresql_url: str,
+    state_dir: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As an index on millions of rows does, and another node waits for it."""
+    """As an index on millions of rows does, and another node waits for it: whatever the database's own limits are."""
     await (await Database.open(postgresql_url, state_dir)).close()
+    for limit in ("statement_timeout", "lock_timeout"):
+        postgresql.execute(f"ALTER DATABASE {name_of(postgresql_url)} SET {limit} = '500ms'")
     monkeypatch.setattr(postgresql_hosts, "COMMAND_TIMEOUT", 0.5)
     more = "op.execute('SELECT pg_sleep(1)')"
     request.getfixturevalue("next_version").write_text(NEXT.format(head=NOW, more=more))

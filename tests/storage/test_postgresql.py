@@ -20,6 +20,7 @@ from aimux import __version__
 from aimux.certificates import ServerTLS, TLSFiles
 from aimux.storage import MOST_TOLD, Database, StorageError, Unusable, locks, postgresql_hosts
 from aimux.storage import postgresql as module
+from aimux.storage.schema import METADATA
 from aimux.storage.status import status
 from tests.postgresql import Server, name_of
 from tests.storage.conftest import keys, put
@@ -456,3 +457,51 @@ async def test_what_is_in_use_at_the_end_is_closed_when_it_comes_back(postgresql
     await database.close()
     ended.set()
     assert (await task).is_closed()
+
+
+async def test_what_others_keep_beside_its_tables_is_left_alone(
+    postgresql: Server, tables_url: str, tmp_path: Path
+) -> None:
+    """Managed services have views of extensions there, of which some can't be read: the status could not be told."""
+    await (await Database.open(tables_url, tmp_path)).close()
+    postgresql.execute("CREATE VIEW statistics AS SELECT 1 / 0 AS calls; CREATE TABLE others ()", name_of(tables_url))
+    found = await status(tables_url, tmp_path)
+    assert "users" in found.tables
+    assert found.tables.keys() <= METADATA.tables.keys()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TABLE users ()",
+        "CREATE TABLE alembic_version AS SELECT 'a1b2c3d4e5f6' AS version_num",
+        "CREATE TABLE alembic_version AS SELECT '0001' AS version_num; CREATE TABLE migrations ()",
+    ],
+)
+async def test_another_programs_database_is_refused(
+    postgresql: Server, postgresql_url: str, tmp_path: Path, made: str
+) -> None:
+    """It was called a newer aimux's, or migrated, or a word was said to be in database.url that is in none."""
+    postgresql.execute(made, name_of(postgresql_url))
+    words = r"holds another program's tables \(.*\): let database\.url lead to a database of aimux's own"
+    with pytest.raises(StorageError, match=words):
+        await Database.open(postgresql_url, tmp_path)
+    with pytest.raises(StorageError, match=words):
+        await status(postgresql_url, tmp_path)
+
+
+async def test_one_whose_tables_are_another_users_says_what_to_do(
+    postgresql: Server, tables_url: str, tmp_path: Path
+) -> None:
+    """As after a restore by the server's own user: to own the database is not enough."""
+    await (await Database.open(tables_url, tmp_path)).close()
+    name = name_of(tables_url)
+    postgresql.execute(f"CREATE ROLE another LOGIN; ALTER DATABASE {name} OWNER TO another")
+    try:
+        address = tables_url.replace("aimux@", "another@")
+        assert "permission denied" in (said := await refused(address, tmp_path))
+        assert "ALTER TABLE NAME OWNER TO USER" in said
+        with pytest.raises(StorageError, match="ALTER TABLE NAME OWNER TO USER"):
+            await status(address, tmp_path)
+    finally:
+        postgresql.execute(f"ALTER DATABASE {name} OWNER TO aimux; DROP ROLE another")

@@ -10,6 +10,8 @@ from aimux import __version__
 from aimux.storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import ClauseElement, Connection
     from sqlalchemy.engine.mock import MockConnection
 
@@ -39,20 +41,33 @@ def behind(found: Schema, where: str) -> bool:
     return version != HEAD
 
 
-def schema_of(connection: Connection) -> Schema:
-    """What is there."""
+def schema_of(connection: Connection, where: str) -> Schema:
+    """What is there. Raises StorageError if it is another program's."""
     from sqlalchemy import inspect, select
 
     from aimux.storage.schema.base import migrations
 
-    tables = inspect(connection).get_table_names()
-    if "alembic_version" not in tables:
+    if not ours(inspect(connection).get_table_names(), where):
         return Schema()
     version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
-    by = None
-    if "migrations" in tables:
-        by = connection.execute(select(migrations.c.aimux).where(migrations.c.version == version)).scalar_one_or_none()
+    by = connection.execute(select(migrations.c.aimux).where(migrations.c.version == version)).scalar_one_or_none()
     return Schema(version, by)
+
+
+def ours(tables: Iterable[str], where: str) -> bool:
+    """Whether these are aimux's; False: there are none of these names. Raises StorageError if they are another
+    program's: many keep their version as Alembic does, and have users."""
+    from aimux.storage.schema import METADATA
+
+    named = {"alembic_version", *METADATA.tables}.intersection(tables)
+    if named >= {"alembic_version", "migrations", "changes"}:  # as the first schema had them
+        return True
+    if named:
+        raise StorageError(
+            f"{where} holds another program's tables ({', '.join(sorted(named))})",
+            remedy="let database.url lead to a database of aimux's own, or to another schema there (search_path)",
+        )
+    return False
 
 
 def create(connection: Connection | MockConnection) -> None:
