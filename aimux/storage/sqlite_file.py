@@ -112,6 +112,12 @@ def _empty(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
 
 
+def ahead_of(path: Path) -> Path:
+    """Where SQLite keeps what was written last: beside the file itself, if that is a link."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}-wal")
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection for reading; it needs no room on the disk, nor one that takes writes, unless somebody has the file
@@ -121,7 +127,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:
-            ahead = path.with_name(f"{path.name}-wal")
+            ahead = ahead_of(path)
             cramped = error.sqlite_errorcode in _NO_ROOM or _obstacle(path) == errno.EROFS
             if not cramped or (ahead.exists() and ahead.stat().st_size):
                 raise
@@ -285,7 +291,7 @@ def explain(path: Path, error: BaseException) -> StorageError:
 
 def _obstacle(path: Path) -> int:
     """The number of the error that keeps files from being made beside it, 0 if nothing does."""
-    obstacle = atomic.obstacle(path.parent)
+    obstacle = atomic.obstacle(path.resolve().parent)
     return (obstacle.errno or 0) if obstacle is not None else 0
 
 

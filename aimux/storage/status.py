@@ -90,7 +90,7 @@ def _sqlite(path: Path) -> Status:
     found = Status("sqlite", str(path), server=sqlite3.sqlite_version)
     if not sqlite_file.there(path):
         return found
-    found.size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    found.size = sum(file.stat().st_size for file in (path, sqlite_file.ahead_of(path)) if file.exists())
     try:
         with sqlite_file.reading(path) as connection:
             found.damage = sqlite_file.check(connection)

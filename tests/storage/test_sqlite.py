@@ -370,8 +370,15 @@ def test_what_is_read_at_a_start_is_all_of_one_state(written: Path) -> None:
     assert second == first
 
 
-async def test_without_room_to_read_it_all_a_start_does_not_go_by_half(small_disk: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+async def test_without_room_to_read_it_all_a_start_does_not_go_by_half(
+    small_disk: Path, tmp_path: Path, linked: bool
+) -> None:
     """What a killed process wrote last is beside the file, and may have revoked a token."""
+    state_dir = tmp_path / "state" if linked else small_disk
+    if linked:  # the file alone was put on another disk
+        state_dir.mkdir(mode=0o700)
+        (state_dir / "aimux.db").symlink_to(small_disk / "aimux.db")
     database = await Database.open(None, small_disk)
     await put(database, "a")
     kept = {name: (small_disk / name).read_bytes() for name in ("aimux.db", "aimux.db-wal")}
@@ -380,9 +387,9 @@ async def test_without_room_to_read_it_all_a_start_does_not_go_by_half(small_dis
         (small_disk / name).write_bytes(content)
     fill(small_disk)
     with pytest.raises(Unusable, match="is full: free some space"):
-        await Database.open(None, small_disk)
+        await Database.open(None, state_dir)
     (small_disk / "filler").unlink()
-    again = await Database.open(None, small_disk)
+    again = await Database.open(None, state_dir)
     assert await keys(again) == ["a"]
     await again.close()
 
