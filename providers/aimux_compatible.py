@@ -218,7 +218,7 @@ class Compatible(Provider):
     def counts(self, request: RequestHead) -> bool:
         if self._limits.counts(request):
             return True
-        return request.method == "POST" and "/conversations" in request.path  # Mistral's are answered
+        return not request.makes_nothing and "/conversations" in request.path  # Mistral's are answered
 
     def limit_headers(self, limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> Mapping[str, str]:
         return self._limits.headers(limits, windows)

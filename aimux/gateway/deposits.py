@@ -177,12 +177,12 @@ class Deposits:
         named = call.references or attempt.route.provider.refers_to(call.head, NO_BODY)
         made = [one for one in meter.stored if one not in named]
         owner: str | None = caller
-        if call.head.method != "POST" and call.upgrade is None:
+        if call.head.makes_nothing and call.upgrade is None:
             known = self.find(instance, attempt.route.provider.refers_to(call.head, NO_BODY))
             owner = known.owner if known is not None else None
         self.keep(instance, attempt.account.name, made, owner, lasts=not meter.consumes)
         self.keep(instance, attempt.account.name, [one for one in meter.stored if one in named], None)
-        if meter.begun in made and owner is not None and call.head.method == "POST":
+        if meter.begun in made and owner is not None and not call.head.makes_nothing:
             record = call.record
             told = (usage.model for over in meter.over if over.id == meter.begun for usage in over.usage)
             left = due(record.sender, record.conversation, next(told, ""))

@@ -73,6 +73,11 @@ class Skimmed:
             )
         return self.summary.routed_model
 
+    @property
+    def models(self) -> Iterable[str]:
+        """All that are named in its place: servers differ in which they read."""
+        return self._outline.models
+
     async def changeable(self, body: Body) -> Large:
         """The body, readied for another model. GatewayError 413 if it unpacks to too much, 400 if not at all."""
         if not body.encoding:

@@ -13,7 +13,8 @@ from aimux.limits.leases import Refusal, Standing
 from aimux.limits.rules import LIMITS, Unit, Who, dollars
 from aimux.limits.sums import Lease
 from aimux.metering.record import LimitHit
-from aimux.plugin.errors import GatewayError, LimitReached, PromptTooLong, RateLimited
+from aimux.plugin.body import MAX_MODEL
+from aimux.plugin.errors import ErrorKind, GatewayError, LimitReached, PromptTooLong, RateLimited
 from aimux.plugin.types import LimitState, LimitWindow
 
 if TYPE_CHECKING:
@@ -110,6 +111,22 @@ class Limiting:
         weight = limits.policy.weight(admitted.who)
         shared = self.fair if fair else None
         return Eligibility(admitted.who, weight, shared, limits.zone, no_overage=plan.no_overage)
+
+    def refuse_unclear(self, record: RequestRecord, admitted: Admitted, models: Iterable[str]) -> None:
+        """Raises GatewayError where a request names one of these models beside its own, and not the same limits hold
+        for both: which of them it is for depends on the upstream."""
+        terms, now = self._terms(admitted), time.time()
+        if terms.free:
+            return
+        for model in models:
+            own, other = (self.limits.plan(terms, record.provider, name, now) for name in (record.model, model))
+            if _kept_to(own) != _kept_to(other):
+                raise GatewayError(
+                    ErrorKind.BAD_REQUEST,
+                    f"This request names the model {model[:MAX_MODEL]!r} beside {record.model!r}, and you have a limit "
+                    "for one of them: name only one, as the body's `model`.",
+                    retry=False,
+                )
 
     def later(self, record: RequestRecord) -> None:
         """Give back the room for what a request begins and does not take yet: it counts when it is told."""
@@ -288,3 +305,7 @@ def _seconds(name: str) -> float:
     units = {"m": 60, "h": 3600, "d": 86400}
     number, unit = name[:-1], name[-1:]
     return int(number) * units[unit] if number.isdigit() and unit in units else math.inf
+
+
+def _kept_to(plan: Plan) -> tuple[object, ...]:
+    return plan.counters, plan.no_overage, plan.no_long_context

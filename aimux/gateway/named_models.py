@@ -29,7 +29,8 @@ _MEMBERS = frozenset(
 batch's requests, an eval's samples, and graders have models of their own."""
 _HISTORY = "input"
 """OpenAI's member whose items may have tools, too (`additional_tools`)."""
-_MODELS = ("model", "models", "fallbacks")
+_MODEL = "model"
+_MODELS = (_MODEL, "models", "fallbacks")
 """What names of members end with that hold models (`analysis_models`, LiteLLM's `context_window_fallbacks`)."""
 _FREE = frozenset(
     {"properties", "patternProperties", "$defs", "definitions", "enum", "const", "default", "examples"}
@@ -160,6 +161,20 @@ class NamedModels:
             if len(model) > MAX_MODEL or not self._allowed(model):
                 self.refused = f"the model {model[:MAX_MODEL]!r} in {member}"
                 return
+
+
+def own_models(body: Body) -> Iterator[str]:
+    """Those that a small body has under `model`, in capitals or several times: servers differ in which they read."""
+    raw, leading = body.raw, body.leading_model
+    if not body.encoding and b"\\u00" not in raw and raw.lower().count(b'"model"') <= bool(leading):
+        return
+    # Where the first is the last, too, no server reads one between them, and what was parsed need not be again.
+    document = body.json()
+    for member, value in (document if leading and leading == document.get(_MODEL) else _document(body)).items():
+        if member.lower() == _MODEL:
+            for model in value if isinstance(value, list) else (value,):
+                if isinstance(model, str):
+                    yield model
 
 
 def models_in_target(target: str) -> Iterator[str]:

@@ -62,6 +62,8 @@ class Outline:
         """Top-level members; for a repeated key the last one, as most parsers read it."""
         self.spans: list[tuple[int, int]] = []
         """Where the values of all members called `model` begin and end."""
+        self.models: dict[str, None] = {}
+        """What all members called `model` say, in capitals, too."""
         self.done = False
         """The object is over. False at the end: the body is not an object."""
         self.broken = False
@@ -184,7 +186,9 @@ class Outline:
         else:
             self.members[key] = value
             self._kept += len(self._value)
-            self.hard = len(self.members) > MEMBERS
+            if isinstance(value, str) and key.lower() == "model":
+                self.models[value] = None
+            self.hard = len(self.members) > MEMBERS or len(self.models) > ITEMS
 
 
 def _end(pattern: re.Pattern[bytes], data: bytes, position: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from aimux.accounts import Selection
@@ -13,7 +14,7 @@ from aimux.gateway.epoch import NO_BODY
 from aimux.gateway.forms import read_form
 from aimux.gateway.large_bodies import is_large, skim
 from aimux.gateway.models import Target
-from aimux.gateway.named_models import NamedModels
+from aimux.gateway.named_models import NamedModels, models_in_target, own_models
 from aimux.plugin.errors import ErrorKind, GatewayError
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class Routing:
                 if skimmed is None:
                     names.look(body)
                 refuse_named(names)
+        if raw and by_model and self.limiting.limits.policy.by_model:
+            addressed = tuple(models_in_target(head.target))
+            record.model = record.model or next(iter(addressed), "")
+            inside = own_models(body) if skimmed is None else skimmed.models
+            self.limiting.refuse_unclear(record, admitted, chain(inside, addressed))
         # One account needs no stickiness, which can cost parsing the body.
         choice = (raw or upgrade) and (len(targets) > 1 or len(targets[0].route.accounts.accounts) > 1)
         conversation = admitted.sender.conversation

@@ -339,7 +339,7 @@ class Provider:
 
     def counts(self, request: RequestHead) -> bool:
         """Whether limits count a request, because it may consume something. Asked once for equal heads."""
-        return request.method == "POST"
+        return not request.makes_nothing
 
     limit_header_prefix: str = ""
     """The prefix (lower case) of the response headers that report an account's limits ("": there are none). For a

@@ -47,6 +47,9 @@ class Credential:
         return self.expires_at is not None and self.expires_at - now <= seconds
 
 
+_MAKE_NOTHING = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+
+
 class RequestHead(NamedTuple):
     """A client's request as it arrived. `target` is the raw path and query below the mount, beginning with `/`.
 
@@ -68,6 +71,11 @@ class RequestHead(NamedTuple):
     @property
     def query(self) -> str:
         return self.target.partition("?")[2]
+
+    @property
+    def makes_nothing(self) -> bool:
+        """Whether its method makes nothing. Some servers take any other one (PUT, QUERY) for POST."""
+        return self.method in _MAKE_NOTHING
 
 
 class Upstream(NamedTuple):

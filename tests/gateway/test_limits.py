@@ -57,6 +57,15 @@ async def test_a_budget_is_used_up_and_the_next_request_does_not_go_up(start: St
     assert "error=rate_limited" in aimux.log
 
 
+@pytest.mark.parametrize(("method", "code"), [("PUT", 429), ("QUERY", 429), ("GET", 200), ("DELETE", 200)])
+async def test_what_may_consume_is_refused_whatever_its_method(
+    start: Start, upstream: Upstream, method: str, code: int
+) -> None:
+    aimux = await start(limits={"users": {"ann": {"tokens_per_day": 0}}})
+    assert status_of(await aimux.send(request(method=method))) == code
+    assert len(upstream.requests) == (code == 200)
+
+
 def test_a_body_that_comes_over_midnight_is_of_the_day_that_the_ledger_knows() -> None:
     """It is the first request of ann's since a limit was set, and she has used it up this morning."""
     midnight = 1_795_305_600.0
@@ -287,7 +296,38 @@ async def test_limits_of_a_model_hold_for_the_model_that_the_upstream_reads(star
     aimux = await start(limits={"default": {"models": {"big*": {"requests_per_minute": 0}}}})
     assert status_of(await aimux.send(request(body=b'{"model":"small"}'))) == 200
     assert status_of(await aimux.send(request(body=b'{"model":"big-1"}'))) == 429
-    assert status_of(await aimux.send(request(body=b'{"model":"small","x":1,"model":"big-1"}'))) == 429
+    assert status_of(await aimux.send(request(body=b'{"model":"small","x":1,"model":"big-1"}'))) == 400
+    assert len(upstream.requests) == 1
+
+
+LONG = b"x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "code"),
+    [
+        ("", b'{"model":"big-1","x":"%b","model":"small"}', 400),
+        ("", b'{"x":"%b","model":"big-1","model":"small"}', 400),
+        ("", b'{"model":"small","x":"%b","Model":"big-1"}', 400),
+        ("", b'{"x":"%b","Model":"big-1"}', 400),
+        ("", b'{"mod\\u0065l":"big-1","x":"%b","model":"small"}', 400),
+        ("?model=big-1", b'{"model":"small","x":"%b"}', 400),
+        ("?model=small", b'{"model":"big-1","x":"%b"}', 400),
+        ("?model=big-1", b'{"x":"%b"}', 429),
+        ("?model=tiny", b'{"model":"small","x":"%b","model":"less","tools":[{"model":"big-1"}]}', 200),
+        ("?model=small", b'{"x":"%b"}', 200),
+    ],
+)
+@pytest.mark.parametrize("padding", [b"x", LONG], ids=["small", "large"])
+async def test_nor_does_another_name_evade_a_limit_of_a_model(
+    start: Start, upstream: Upstream, target: str, body: bytes, code: int, padding: bytes
+) -> None:
+    """Servers differ in which one they read; where the same limits hold, it does not matter."""
+    aimux = await start(limits={"default": {"tokens_per_day": 1000, "models": {"big*": {"requests_per_minute": 0}}}})
+    said = await aimux.send(request(f"/plain/v1/chat{target}", body=body % padding))
+    assert status_of(said) == code
+    assert len(upstream.requests) == (code == 200)
+    assert ("'big-1'" in json_of(said).get("plain", "")) == (code == 400)
 
 
 async def test_a_budget_of_costs_is_not_in_the_way_of_what_costs_nothing(start: Start, upstream: Upstream) -> None:

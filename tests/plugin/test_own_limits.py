@@ -6,6 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 
+import pytest
 from multidict import CIMultiDict
 
 from aimux.plugin import ErrorKind, GatewayError, LimitReached, LimitState, LimitWindow, RequestHead
@@ -137,6 +138,18 @@ def test_claude_code_asks_for_usage() -> None:
 def test_counting_tokens_is_free() -> None:
     post = [RequestHead("POST", path, CIMultiDict()) for path in ("/v1/messages", "/v1/messages/count_tokens")]
     assert [anthropic_limits.counts(request) for request in post] == [True, False]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "QUERY"])
+def test_another_method_is_not_free_where_a_server_takes_it_for_post(method: str) -> None:
+    answer = CIMultiDict({"content-type": "application/json"})
+    message = RequestHead(method, "/v1/messages", CIMultiDict())
+    response = RequestHead(method, "/v1/responses", CIMultiDict())
+    assert anthropic_limits.counts(message)
+    assert openai_limits.counts(response)
+    for meter in (anthropic.meter(message, 200, answer), openai.meter(response, 200, answer)):
+        assert meter is not None
+        assert meter.consumes
 
 
 # --- Codex -----------------------------------------------------------------------------------------------------------

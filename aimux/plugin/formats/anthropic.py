@@ -146,8 +146,8 @@ def opening(payload: bytes) -> Verdict | None:
 def meter(request: RequestHead, status: int, headers: Headers) -> Meter | None:
     """`Provider.meter`. Counting tokens, listing models and errors consume nothing."""
     content_type, path = media_type(headers.get("content-type", "")), request.path
-    makes = request.method == "POST" and (path.endswith("/messages") or plain_path(path).lower().endswith("/messages"))
-    if status != 200 or not makes:
+    makes = path.endswith("/messages") or plain_path(path).lower().endswith("/messages")
+    if status != 200 or request.makes_nothing or not makes:
         return stored(request, status, content_type)
     threaded = _THREADS in request.headers.get(_BETA, "")
     if content_type == "text/event-stream":

@@ -207,7 +207,7 @@ def meter(
     `responses` makes a meter of the provider's own for Responses streams.
     """
     path = request.path
-    if status >= 300 or request.method != "POST":
+    if status >= 300 or request.makes_nothing:
         return stored(request, status, headers)
     if not path.endswith(_METERED):
         path = plain_path(path).lower()
@@ -338,7 +338,7 @@ def refuse_keys(request: RequestHead) -> None:
     """For `Provider.prepare`. Raises RequestRefused where the answer would hold a key of the account: whoever has it
     asks the vendor past aimux, for up to two hours, whatever the limits are, and even after their token was revoked."""
     path = request.path
-    if request.method == "POST" and not path.endswith(_METERED) and plain_path(path).lower().endswith(_KEYS):
+    if not (request.makes_nothing or path.endswith(_METERED)) and plain_path(path).lower().endswith(_KEYS):
         raise RequestRefused(
             "aimux gives out no key of its accounts, and this one would work without aimux. Whoever runs aimux can "
             "make one at the vendor.",

@@ -83,7 +83,7 @@ def event(limits: Sequence[LimitState], windows: Sequence[LimitWindow]) -> bytes
 
 def counts(request: RequestHead) -> bool:
     """Everything that may consume something: all that is not known to be free."""
-    return request.method == "POST" and not _FREE.intersection(request.path.split("/"))
+    return not (request.makes_nothing or _FREE.intersection(request.path.split("/")))
 
 
 def asks_usage(request: RequestHead) -> bool:
