@@ -140,7 +140,7 @@ class Compatible(Provider):
         else:
             target = "/" + request.target.lstrip("/")
             while target.startswith("/v1/"):
-                target = target[3:]
+                target = "/" + target[3:].lstrip("/")
         changed = {"authorization": f"Bearer {credential.secret}"} if self._bearer else {"x-api-key": credential.secret}
         return Upstream(self._base_url, target, changed, _DROP)
 

@@ -173,7 +173,10 @@ def read_answer(pasted: str) -> AuthorizationResponse:
 def from_query(query: str) -> AuthorizationResponse:
     """From a callback's query. Raises LoginError."""
     given = dict(parse_qsl(query))
-    answer = AuthorizationResponse(given.get("code", ""), given.get("state", ""), given.get("error", ""))
+    error = given.get("error", "")
+    if error and re.fullmatch(r"[a-z]+(?:_[a-z]+){1,5}", detail := given.get("error_description", "")):
+        error = detail  # a code as well, which says more: `account_on_hold` of an `access_denied`
+    answer = AuthorizationResponse(given.get("code", ""), given.get("state", ""), error)
     if not answer.code and not answer.error:
         raise LoginError("there is no code in that; copy the whole CODE#STATE, or the whole address")
     return answer

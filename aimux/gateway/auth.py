@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -186,6 +187,9 @@ class Authentication:
         return not foreign and self.proxies.is_here(headers, peer, reached)
 
 
+_PLACEHOLDER = re.compile(
+    r"\$\w+|\$?\{[^\x22]*\}|%\w+%|<.*>|undefined|null|none|\[object object\]", re.IGNORECASE | re.DOTALL
+)
 ENDED = "Your access to aimux has ended; ask whoever runs it."
 
 
@@ -233,6 +237,11 @@ def _advice(tokens: list[str], provider: Provider) -> str:
         advice = (
             "This token has a typing error, is cut short or has something around it, quotation marks say (its checksum"
             " does not fit): copy it again, the whole of it and nothing else."
+        )
+    elif any(_PLACEHOLDER.fullmatch(token) for token in tokens):
+        advice = (
+            "The client sent no token, but what stands for one (a variable like `${…}` that it did not fill in, or a"
+            " placeholder): set that variable where the client runs, or write the token itself."
         )
     else:
         advice = _DENIED[Denied.UNKNOWN] if tokens else _nothing_sent(provider)

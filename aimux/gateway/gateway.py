@@ -153,7 +153,13 @@ class Gateway:
                 record.provider = mount.provider
                 route = setup.routes[mount.provider]
                 provider = route.provider
-                admitted = request.connection.admission = await self._admit(epoch, request, route, mount, below)
+                try:
+                    admitted = request.connection.admission = await self._admit(epoch, request, route, mount, below)
+                except GatewayError:
+                    refusal = setup.cors.refusal(request.head.method, request.head.headers)
+                    if refusal is None:
+                        raise
+                    raise refusal from None
             provider = admitted.route.provider
             record.provider = provider.instance
             answer = await self._serve(request, setup, admitted, record, started)

@@ -1,4 +1,5 @@
-"""Requests at the wrong place: the API of one format below the mount of another, or below none.
+"""Requests at the wrong place: the API of one format below the mount of another, or below none, or an endpoint below
+another.
 
 Claude Code shows any 404 as a problem with the model, and an SDK shows nothing of an error in another format. So the
 client is told the right base URL, in the form that it shows to its user.
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from aimux.plugin.provider import Provider
     from aimux.plugin.types import Headers
 
+_ENDPOINT = "chat/completions|responses|messages|embeddings"
+_WITHIN = re.compile(f"/(?:{_ENDPOINT})/+((?:v1/+)?(?:{_ENDPOINT})(?:/|$))")
+"""The base URL was a whole endpoint's, and the client has added that again."""
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -36,9 +40,11 @@ def wrong_mount(setup: Setup, path: str, headers: Headers, *, at: Mount | None, 
 
     `secure`: the client speaks TLS with us.
     """
-    if at is not None and setup.routes[at.provider].provider.speaks(path):
-        return None
-    meant = [mount for mount in setup.mounts.mounts if _is_meant(setup, mount, path, at)]
+    asked = _WITHIN.sub(r"/\1", path)
+    if at is not None and setup.routes[at.provider].provider.speaks(asked):
+        meant = [at] if asked != path else []
+    else:
+        meant = [mount for mount in setup.mounts.mounts if _is_meant(setup, mount, asked, at)]
     if not meant:
         return None
     provider = setup.routes[meant[0].provider].provider

@@ -7,6 +7,7 @@ import binascii
 import json
 import re
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multidict import CIMultiDict
@@ -60,6 +61,17 @@ def error_code(answer: HttpAnswer) -> str:
     return ""
 
 
+def _detail(answer: HttpAnswer) -> str:
+    """The `error_description` where it is a code itself, as Anthropic's `account_on_hold` is; "" for one in words."""
+    said = answer.json().get("error_description")
+    return said if isinstance(said, str) and "_" in said and _CODE.fullmatch(said) else ""
+
+
+def _told(answer: HttpAnswer) -> str:
+    codes = ": ".join(filter(None, (error_code(answer), _detail(answer))))
+    return f"the token endpoint answered {answer.status}" + (f" ({codes})" if codes else "")
+
+
 async def renew(
     http: Http,
     url: str,
@@ -70,13 +82,15 @@ async def renew(
     form: Mapping[str, str] | None = None,
     permanent: frozenset[str] = PERMANENT,
     permanent_statuses: frozenset[int] = frozenset(),
+    remedies: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Ask a token endpoint for a new access token: its answer, with a non-empty `access_token` in it.
 
     `instance` is `Provider.instance` and `setting` the provider's setting that holds `url`, for what people are told.
     Raises RefreshRejected for the codes in `permanent` and the statuses in `permanent_statuses` (if the body is a JSON
-    object, as only the authorization server's own is), RefreshUnavailable for everything else. If the server says that
-    it can't grant the scope, the request is sent once more without `scope`.
+    object, as only the authorization server's own is), RefreshUnavailable for everything else. `remedies`: codes, and
+    descriptions that are codes, which are as permanent, and for which something else helps than a new login. If the
+    server says that it can't grant the scope, the request is sent once more without `scope`.
     """
     where = f"providers.{instance}.{setting}"
     try:
@@ -88,11 +102,12 @@ async def renew(
     except HttpUnavailable as error:
         raise RefreshUnavailable(str(error), remedy="check the network and the DNS of this machine") from None
     code = error_code(answer)
-    told = f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "")
+    told, other = _told(answer), remedies.get(_detail(answer)) or remedies.get(code)
     if answer.status in _MOVED:
         raise RefreshUnavailable(told, remedy=f"the endpoint seems to have moved: set `{where}` to the new address")
-    if code in permanent or (answer.status in permanent_statuses and answer.json()):
-        raise RefreshRejected(f"the refresh token was refused: {told}", remedy=f"log in again: aimux login {instance}")
+    if other or code in permanent or (answer.status in permanent_statuses and answer.json()):
+        remedy = other or f"log in again: aimux login {instance}"
+        raise RefreshRejected(f"the refresh token was refused: {told}", remedy=remedy)
     if answer.status != 200:
         remedy = "it is tried again"
         if _from_in_between(answer):
@@ -148,13 +163,12 @@ def _granted(answer: HttpAnswer, where: str) -> dict[str, Any]:
         raise LoginError(f"the token endpoint answered {answer.status}: set `{where}` to its new address")
     if answer.status == 200:
         raise LoginError("the token endpoint's answer holds no access token")
-    code = error_code(answer)
     hint = ""
     if _from_in_between(answer):
         hint = f", and not in its own words: {_IN_BETWEEN}"
     elif 400 <= answer.status < 500 and answer.status != 429:
         hint = ": the code was wrong, used already or too old; start again"
-    raise LoginError(f"the token endpoint answered {answer.status}" + (f" ({code})" if code else "") + hint)
+    raise LoginError(_told(answer) + hint)
 
 
 async def device_code(

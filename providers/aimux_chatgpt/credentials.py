@@ -17,6 +17,8 @@ from aimux.plugin.oauth import dump_like, header_safe, jwt_claims, lifetime, rea
 
 CLAIMS = "https://api.openai.com/auth"
 """The claim that names account, plan and user."""
+_PROFILE = "https://api.openai.com/profile"
+"""The access token's claim about the person. An id token has the address at its top."""
 
 _STALE = 8 * 86400.0
 """Without an expiry in the token, Codex renews when the last renewal was this long ago."""
@@ -78,7 +80,7 @@ def parse(raw: bytes) -> Credential:
         account_id=header_safe(account_id) if account_id else None,
         # Members of a workspace share its account id, but have limits of their own.
         organization=f"{account_id}/{user_id}" if account_id and user_id else account_id,
-        email=tokens.text("email") or _text(jwt_claims(tokens.text("id_token") or ""), "email"),
+        email=tokens.text("email") or _email(tokens, access),
         plan=_text(who, "chatgpt_plan_type"),
     )
 
@@ -161,6 +163,12 @@ def _identity(tokens: ChatGPTTokens, access: str) -> dict[str, Any]:
         if isinstance(who, dict):
             return who
     return {}
+
+
+def _email(tokens: ChatGPTTokens, access: str) -> str | None:
+    profile = jwt_claims(access).get(_PROFILE)
+    told = _text(jwt_claims(tokens.text("id_token") or ""), "email")
+    return told or (_text(profile, "email") if isinstance(profile, dict) else None)
 
 
 def _expiry(tokens: ChatGPTTokens, access: str) -> float | None:

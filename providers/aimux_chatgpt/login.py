@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from aimux.plugin import Http
     from aimux_chatgpt.settings import ChatGPTSettings
 
-_PERMANENT = PERMANENT | {"refresh_token_expired", "refresh_token_reused", "refresh_token_invalidated"}
+_PERMANENT = PERMANENT | {
+    "refresh_token_expired",
+    "refresh_token_reused",
+    "refresh_token_invalidated",
+    "invalid_refresh_token",
+    "app_session_expired",
+    "app_session_terminated",
+    "token_expired",
+}
+"""With 400 as well as 401. The session's end is that of its refresh token (openai/codex#27351)."""
 _DEVICE_SECONDS = 15 * 60.0
 
 

@@ -251,7 +251,7 @@ def _below_version(target: str) -> str:
     also with its backend's own path, which other gateways have and pi adds by itself."""
     target = "/" + target.lstrip("/")
     while target.startswith("/v1/"):
-        target = target[3:]
+        target = "/" + target[3:].lstrip("/")
     codex = _CODEX.fullmatch(target)
     return codex[1] if codex is not None else target
 

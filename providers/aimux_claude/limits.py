@@ -155,17 +155,19 @@ def classify(status: int, headers: Headers, body: bytes, *, model: str, login: s
     kind, message = anthropic.problem(body)
     if not (kind or message) and status in {401, 403}:
         return Verdict(Action.BACK_OFF, f"{status}, not in Anthropic's words: something in between refuses")
-    if status < 500 and (verdict := _by_code(anthropic.error_code(body), login)) is not None:
+    code = anthropic.error_code(body)
+    if status < 500 and (verdict := _by_code(code, login)) is not None:
         return verdict
     if status == 401 and message.lower().startswith(_CORS):
         return RELAY
-    if status in {400, 401, 403} and _OAUTH_OFF.fullmatch(message):
-        # For good where the subscription has lapsed or the organization's owner wants it so; but single requests of
-        # accounts that serve are refused in these words, too. So it is checked first.
+    if status in {400, 401, 403} and (_OAUTH_OFF.fullmatch(message) or code == "oauth_not_allowed_for_organization"):
+        # For good where the subscription has lapsed or is unpaid, or the organization's owner wants it so; but single
+        # requests of accounts that serve are refused in these words, too. So it is checked first.
         return Verdict(
             Action.REFRESH,
             "Anthropic does not allow OAuth for the account's organization",
-            remedy=f"renew its subscription, use an API key, or log in with another account: {login}",
+            remedy="pay or renew its subscription at claude.ai/settings/billing and enable the account again, "
+            f"use an API key, or log in with another account: {login}",
         )
     if status == 403 and kind == "forbidden":  # which is none of the API's own words: "Request not allowed"
         return Verdict(Action.BACK_OFF, "403, refused in front of Anthropic's API")
@@ -203,8 +205,22 @@ def _by_code(code: str, login: str) -> Verdict | None:
             until=time.time() + _NO_CREDIT_RECHECK,
             remedy="ask for a higher limit in Anthropic's console",
         )
-    if code == "organization_on_hold":
+    if code in {"organization_on_hold", "organization_disabled"}:
         return _HELD
+    if code == "verification_required":
+        return Verdict(
+            Action.PARK,
+            "Anthropic wants the account verified",
+            remedy="verify it at claude.ai or platform.claude.com (on a team's plan its owner may have to), "
+            "then enable the account again",
+        )
+    if code == "ip_not_in_allowed_range":
+        return Verdict(
+            Action.COOL_DOWN,
+            "its organization allows no requests from this server's address",
+            until=time.time() + _NO_CREDIT_RECHECK,
+            remedy="have the address added to the organization's list of allowed ones",
+        )
     if code == "claude_code_key_creator_not_member":
         remedy = f"have them added again and enable the account, make another key, or log in: {login}"
         return Verdict(Action.PARK, "whoever made the account's key is not in its organization any more", remedy=remedy)

@@ -48,6 +48,7 @@ _EVERY_KEYS = frozenset(
 _ORGANIZATION = ("organizations", "compliance")
 """… what a personal or a service account's key opens besides: its organization's people, keys and bills."""
 _CLOUD, _AGENTS = frozenset({"environments", "sessions"}), "managed-agents-"
+_NO_LOGIN_HELPS = {"account_on_hold": "look at https://claude.ai/restricted; when it is over, enable the account again"}
 _DROP_KEY = frozenset({"x-api-key"})
 _DROP_BEARER = frozenset({"authorization"})
 _DROP_BEARER_AND_BETA = frozenset({"authorization", BETA})
@@ -82,7 +83,9 @@ class Claude(Provider):
         }
         if credential.scopes:
             request["scope"] = " ".join(credential.scopes)
-        answer = await renew(http, self.settings.token_url, instance=self.instance, json=request)
+        answer = await renew(
+            http, self.settings.token_url, instance=self.instance, json=request, remedies=_NO_LOGIN_HELPS
+        )
         return credentials.renewed(raw, answer)
 
     client_advice = "In Claude Code put it into ANTHROPIC_AUTH_TOKEN and start it anew; /login does not help here."
@@ -138,8 +141,9 @@ class Claude(Provider):
         return credentials.from_setup_token(token)
 
     def vendor_logins(self, environ: Mapping[str, str], home: Path) -> list[Path]:
-        folder = environ.get("CLAUDE_CONFIG_DIR")
-        folders = [Path(folder)] if folder else []
+        # The first keeps the login alone, whatever the second says.
+        named = (environ.get("CLAUDE_SECURESTORAGE_CONFIG_DIR"), environ.get("CLAUDE_CONFIG_DIR"))
+        folders = [Path(folder) for folder in named if folder]
         names = (".credentials.json", "credentials.json", "auth.json", "oauth.json", "config.json")
         return [place / name for place in (*folders, home / ".claude") for name in names]
 

@@ -56,6 +56,12 @@ def test_a_denial_is_an_answer() -> None:
     assert from_query("error=access_denied&state=s") == AuthorizationResponse("", "s", "access_denied")
 
 
+def test_a_denial_says_more_where_its_description_is_a_code() -> None:
+    answer = from_query("error=access_denied&error_description=account_on_hold&state=s")
+    assert denial(answer.error) == "the sign-in failed (account_on_hold)"
+    assert from_query("error=access_denied&error_description=The+user+said+no&state=s").error == "access_denied"
+
+
 def test_an_answer_hides_what_it_holds() -> None:
     assert "secret" not in repr(AuthorizationResponse("secret-code", "secret-state"))
 

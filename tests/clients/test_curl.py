@@ -40,7 +40,7 @@ async def test_whole_and_streamed(seat: Seat) -> None:
 async def test_responses_and_their_models(seat: Seat) -> None:
     base = f"{seat.world.aimux.address}/chatgpt"
     asked = {"model": "gpt-5.5", "stream": True, "store": False, "input": [{"role": "user", "content": "say hi"}]}
-    for path in ("/v1/responses", "//v1/responses", "/responses"):
+    for path in ("/v1/responses", "//v1/responses", "/v1//responses", "/responses"):
         ran = await curl(seat, "-N", base + path, "-d", json.dumps(asked))
         last = [line for line in ran.out.splitlines() if line.startswith("data:")][-1]
         assert json.loads(last.removeprefix("data:"))["type"] == "response.completed", path
@@ -85,7 +85,7 @@ async def test_counts_models_and_probes(seat: Seat) -> None:
 
 
 async def test_bases(seat: Seat) -> None:
-    for path in ("/v1/messages", "//v1/messages", "/v1/v1/messages"):
+    for path in ("/v1/messages", "//v1/messages", "/v1/v1/messages", "/v1//messages"):
         ran = await curl(seat, seat.world.aimux.claude + path, "-d", json.dumps(MESSAGE))
         assert SAID in ran.out, path
 

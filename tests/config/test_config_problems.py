@@ -183,6 +183,7 @@ listen: ":1"
         ("tls: yes please", "tls", "must be a mapping of names to values, not text", ""),
         ("state_dir: ''", "state_dir", "is not a path", ""),
         ("cors: {allowed_origins: [app.example.com]}", "cors.allowed_origins[0]", "is not an origin", "https://"),
+        ("cors: {allowed_origins: ['null']}", "cors.allowed_origins[0]", "is not an origin", "whose origin is null"),
         ("cors: {allowed_origins: ['https://a/b']}", "cors.allowed_origins[0]", "is not an origin", "without a path"),
         ("max_websocket_message: 1", "max_websocket_message", "must be greater than or equal to 1KiB", ""),
         ("drop_headers: ['x corp']", "drop_headers[0]", "is not the name of a header", "x-beginning-*"),

@@ -108,6 +108,14 @@ async def test_a_provider_without_an_account_does_not_keep_the_others_from_being
         ("/v1/chat/completions", "base_url in Codex's config.toml) to {}/chatgpt/v1.", "openai"),
         ("/claude/v1/responses", "to {}/chatgpt/v1.", "openai"),
         ("/claude/v1/chat/completions", "OPENAI_BASE_URL", "openai"),
+        # A base URL that is a whole endpoint's.
+        ("/claude/v1/messages/v1/messages?beta=true", "to {}/claude.", "anthropic"),
+        ("/claude/v1/messages/messages", "to {}/claude.", "anthropic"),
+        ("/claude/v1/messages/v1/messages/count_tokens", "to {}/claude.", "anthropic"),
+        ("/chatgpt/v1/chat/completions/chat/completions", "to {}/chatgpt/v1.", "openai"),
+        ("/chatgpt/v1/responses/v1/chat/completions", "to {}/chatgpt/v1.", "openai"),
+        ("/v1/responses/responses", "to {}/chatgpt/v1.", "openai"),
+        ("/claude/v1/responses/responses", "to {}/chatgpt/v1.", "openai"),
     ],
 )
 @pytest.mark.parametrize("lane", [True, False])

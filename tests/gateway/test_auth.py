@@ -181,6 +181,20 @@ def test_a_token_with_a_typing_error_is_no_guess() -> None:
         assert "typing error" in error.message
 
 
+@pytest.mark.parametrize(
+    ("shown", "filled"),
+    [
+        *((name, False) for name in ("${AIMUX_TOKEN}", "$AIMUX_TOKEN", "{env:AIMUX_TOKEN}", "{{ secrets.AIMUX }}")),
+        *((name, False) for name in ("%AIMUX_TOKEN%", "undefined", "None", "[object Object]", "<your aimux token>")),
+        *((name, True) for name in ("dummy", '{"token": "sk-12345678"}', "$ecret-of-16-signs", "a<b>c", "nullable")),
+    ],
+)
+def test_whoever_sends_a_variable_that_was_not_filled_in_hears_so(shown: str, *, filled: bool) -> None:
+    told = refused(authentication(), {"authorization": f"Bearer {shown}"}, "8.8.8.8").message
+    assert ("did not fill in" in told) is not filled
+    assert shown not in told
+
+
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer vendor-login-0123456789"}])
 def test_what_is_no_guess_is_never_slowed_down(headers: dict[str, str]) -> None:
     """Claude Code's probes come without a token, Codex's own login comes a dozen times at each start."""

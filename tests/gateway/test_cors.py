@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aimux.gateway.cors import TOLD
+
 from .answers import OK, body_of, error, head_of, script, status_of
 from .conftest import TOKEN, Start, Upstream, request
 
@@ -16,7 +18,9 @@ def preflight(headers: str = ASKS) -> bytes:
     return request(method="OPTIONS", body=b"", token=None, headers=headers)
 
 
-@pytest.mark.parametrize("allowed", [[PAGE], ["https://other.example", PAGE], ["*"], ["HTTPS://Pivot.Claude.AI/"]])
+@pytest.mark.parametrize(
+    "allowed", [[PAGE], ["https://other.example", PAGE], ["*"], ["HTTPS://Pivot.Claude.AI/"], ["file://", PAGE]]
+)
 async def test_a_page_that_is_allowed_may_call(start: Start, upstream: Upstream, allowed: list[str]) -> None:
     aimux = await start(cors={"allowed_origins": allowed})
     answer = await aimux.send(preflight(ASKS + f"Access-Control-Request-Headers: {WANTED}\r\n"))
@@ -40,10 +44,36 @@ async def test_a_page_that_is_allowed_may_call(start: Start, upstream: Upstream,
 async def test_any_other_may_not(start: Start, upstream: Upstream, origins: list[str] | None) -> None:
     aimux = await start(**({} if origins is None else {"cors": {"allowed_origins": origins}}))
     answer = await aimux.send(preflight())
-    assert status_of(answer) == 401
+    assert status_of(answer) == 403, "no token was missing"
     assert b"access-control-" not in head_of(answer)
     assert not upstream.requests
     assert b"access-control-" not in head_of(await aimux.send(request(headers=f"Origin: {PAGE}\r\n")))
+
+
+@pytest.mark.parametrize("users", [None, []])
+@pytest.mark.parametrize(
+    ("origin", "page"),
+    [("app://obsidian.md", "page of app://obsidian.md"), ("file://", "page of file://"), ("a\tb", "page without an")],
+)
+async def test_whoever_runs_aimux_reads_which_page_was_refused(
+    start: Start, users: list[str] | None, origin: str, page: str
+) -> None:
+    """Its user can't: the browser says no more than that it failed."""
+    aimux = await start(**({} if users is None else {"users": users}))
+    for _ in range(2):
+        answer = await aimux.send(preflight(f"Origin: {origin}\r\nAccess-Control-Request-Method: POST\r\n"))
+        assert status_of(answer) == 403
+        assert f"A {page}".encode() in body_of(answer)
+        assert b"cors.allowed_origins" in body_of(answer)
+    (said,) = [line for line in aimux.log.splitlines() if "cors.allowed_origins" in line]
+    assert f"A {page}" in said
+
+
+async def test_the_log_does_not_grow_with_the_origins_that_somebody_makes_up(start: Start) -> None:
+    aimux = await start()
+    for number in range(TOLD + 5):
+        await aimux.send(preflight(f"Origin: https://{number}.example\r\nAccess-Control-Request-Method: GET\r\n"))
+    assert aimux.log.count("cors.allowed_origins") == TOLD
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def migrate(*args: str | Path) -> Result:
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """A copy of a fixture, and a home without any logins."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for variable in ("CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+    for variable in ("CLAUDE_CONFIG_DIR", "CLAUDE_SECURESTORAGE_CONFIG_DIR", "CODEX_HOME"):
         monkeypatch.delenv(variable, raising=False)
 
     def copy(name: str) -> Path:

@@ -130,6 +130,12 @@ def test_failures_of_a_renewal_are_sorted() -> None:
         renewing(reply(status=401, body=b"<html>"), permanent_statuses=frozenset({401}))
     assert "Cloudflare" in between.value.remedy
     assert renewing(reply({"access_token": "new"}))["access_token"] == "new"
+    with pytest.raises(RefreshRejected, match=r"answered 403 \(access_denied: on_hold\)") as held:
+        said = {"error": "access_denied", "error_description": "on_hold"}
+        renewing(reply(said, status=403), remedies={"on_hold": "ask them"})
+    assert held.value.remedy == "ask them"
+    with pytest.raises(RefreshRejected, match=r"\(invalid_grant\)"):
+        renewing(reply({"error": "invalid_grant", "error_description": "Refresh token sk-1 expired"}, status=400))
 
 
 def test_failures_of_an_exchange_are_for_a_person() -> None:

@@ -26,6 +26,14 @@ def test_codexs_login_is_read_whole(chatgpt: ChatGPT) -> None:
     assert (credential.email, credential.plan) == ("ada@example.com", "pro")
 
 
+def test_without_an_id_token_the_access_token_says_whose_login_it_is(chatgpt: ChatGPT) -> None:
+    """opencode keeps none."""
+    access = samples.jwt({"iss": "https://auth.openai.com", "https://api.openai.com/profile": {"email": "a@b.example"}})
+    assert chatgpt.parse_credential(json.dumps({"access_token": access}).encode()).email == "a@b.example"
+    odd = samples.jwt({"iss": "https://auth.openai.com", "https://api.openai.com/profile": "a@b.example"})
+    assert chatgpt.parse_credential(json.dumps({"access_token": odd}).encode()).email is None
+
+
 def test_members_of_a_workspace_have_limits_of_their_own(chatgpt: ChatGPT) -> None:
     credential = chatgpt.parse_credential(samples.CODEX_LOGIN)
     assert credential.organization == "33333333-3333-4333-8333-333333333333/user-ada"
@@ -131,10 +139,21 @@ def test_ai_muxs_flat_form_keeps_its_form(chatgpt: ChatGPT, now: float) -> None:
     assert after == {**before, "access_token": "opaque-2", "expires_at": "2026-05-28T20:28:20Z"}
 
 
-@pytest.mark.parametrize("code", ["refresh_token_expired", "refresh_token_reused", "refresh_token_invalidated"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "refresh_token_expired",
+        "refresh_token_reused",
+        "refresh_token_invalidated",
+        "invalid_refresh_token",
+        "app_session_expired",
+        "app_session_terminated",
+        "token_expired",
+    ],
+)
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_reused_refresh_token_is_refused_for_good(chatgpt: ChatGPT, code: str, status: int) -> None:
-    """CLIProxyAPI#1687: `refresh_token_reused` was retried for ever."""
+    """CLIProxyAPI#1687: `refresh_token_reused` was retried for ever. openai/codex#27351: so was a session's end."""
     answer = reply({"error": {"message": "…", "type": "invalid_request_error", "code": code}}, status=status)
     with pytest.raises(RefreshRejected, match=code) as caught:
         asyncio.run(chatgpt.refresh(samples.CODEX_LOGIN, ScriptedHttp(answer)))

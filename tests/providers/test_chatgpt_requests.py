@@ -29,6 +29,7 @@ def request(target: str = "/v1/responses", **headers: str) -> RequestHead:
         ("/responses", "/responses", "/v1/responses"),
         ("//v1/responses", "/responses", "/v1/responses"),
         ("/v1/v1/responses", "/responses", "/v1/responses"),
+        ("/v1//responses", "/responses", "/v1/responses"),
         ("/codex/responses", "/responses", "/v1/responses"),
         ("/v1/codex/responses", "/responses", "/v1/responses"),
         ("/backend-api/codex/responses/compact", "/responses/compact", "/v1/responses/compact"),

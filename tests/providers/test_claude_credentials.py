@@ -201,6 +201,20 @@ def test_a_token_endpoint_that_moved_is_an_alarm_and_no_dead_account(claude: Cla
     assert "providers.claude.token_url" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("status", "error"), [(400, "invalid_grant"), (401, "invalid_grant"), (403, "access_denied")])
+def test_no_login_helps_an_account_that_is_on_hold(claude: Claude, status: int, error: str) -> None:
+    """As Claude Code 2.1.332 reads it. As a 403 it was asked for ever, and an `invalid_grant` sent people to log in."""
+    held = {
+        "error": error,
+        "error_description": "account_on_hold",
+        "error_uri": "https://claude.ai/restricted?ref=TS-1",
+    }
+    with pytest.raises(RefreshRejected, match="account_on_hold") as caught:
+        asyncio.run(claude.refresh(samples.CLAUDE_CODE_LOGIN, ScriptedHttp(reply(held, status=status))))
+    assert "claude.ai/restricted" in caught.value.remedy
+    assert "log in" not in caught.value.remedy
+
+
 def test_the_alarm_names_the_setting_of_this_instance() -> None:
     work = Claude(Claude.Settings(), instance="claude-work")
     with pytest.raises(RefreshUnavailable) as caught:
@@ -294,6 +308,8 @@ def test_where_claude_code_keeps_its_login(claude: Claude) -> None:
     assert found[0] == Path("/etc/claude/.credentials.json")
     assert Path("/home/ada/.claude/.credentials.json") in found
     assert claude.vendor_logins({}, Path("/home/ada"))[0] == Path("/home/ada/.claude/.credentials.json")
+    apart = {"CLAUDE_CONFIG_DIR": "/etc/claude", "CLAUDE_SECURESTORAGE_CONFIG_DIR": "/run/claude"}
+    assert claude.vendor_logins(apart, Path("/home/ada"))[0] == Path("/run/claude/.credentials.json")
 
 
 @pytest.mark.parametrize("key", ["refreshToken", "refresh_token"])

@@ -94,6 +94,8 @@ def test_an_api_key_account_sends_its_key_alone_and_no_oauth_beta(
         ("//v1/messages?beta=true", "/v1/messages?beta=true"),
         ("/v1/v1/messages?beta=true", "/v1/messages?beta=true"),
         ("//v1/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/v1//messages?beta=true", "/v1/messages?beta=true"),
+        ("/v1//v1//files", "/v1/files"),
         # Vercel's AI SDK wants a base URL with `/v1`, and adds the rest to the one that Claude Code takes.
         ("/messages", "/v1/messages"),
         ("//messages?beta=true", "/v1/messages?beta=true"),

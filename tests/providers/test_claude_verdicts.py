@@ -109,6 +109,10 @@ def test_the_other_rows(claude: Claude, status: int, message: str, action: Actio
     ("status", "code", "action"),
     [
         (403, "organization_on_hold", Action.PARK),
+        (403, "organization_disabled", Action.PARK),
+        (403, "verification_required", Action.PARK),
+        (403, "ip_not_in_allowed_range", Action.COOL_DOWN),
+        (403, "oauth_not_allowed_for_organization", Action.REFRESH),
         (401, "claude_code_key_creator_not_member", Action.PARK),
         (429, "enforced_spend_limit_reached", Action.COOL_DOWN),
         (400, "contract_spend_limit_reached", Action.COOL_DOWN),
@@ -126,7 +130,7 @@ def test_the_codes_of_errors(claude: Claude, status: int, code: str, action: Act
     verdict = claude.classify(status, CIMultiDict(), body, model="claude-opus-5")
     assert verdict.action is action
     assert (verdict.until is not None) is (action is Action.COOL_DOWN)
-    assert bool(verdict.remedy) is (action in {Action.PARK, Action.COOL_DOWN})
+    assert bool(verdict.remedy) is (action in {Action.PARK, Action.COOL_DOWN, Action.REFRESH})
 
 
 def test_what_is_refused_in_front_of_the_api_may_be_served_with_another_account(claude: Claude) -> None:

@@ -36,13 +36,15 @@ def address(provider: Compatible, target: str) -> str:
         ("https://host.example/v1beta/openai", "https://host.example/v1beta/openai/chat/completions"),
     ],
 )
-@pytest.mark.parametrize("target", ["/v1/chat/completions", "/chat/completions", "//v1/chat/completions"])
+@pytest.mark.parametrize(
+    "target", ["/v1/chat/completions", "/chat/completions", "//v1/chat/completions", "/v1//chat/completions"]
+)
 def test_an_openai_base_is_what_the_sdk_takes(base_url: str, address_of_chat: str, target: str) -> None:
     assert address(make(base_url=base_url), target) == address_of_chat
 
 
 @pytest.mark.parametrize("base_url", ["https://kimi.example/anthropic", "https://kimi.example/anthropic/v1/messages"])
-@pytest.mark.parametrize("below", ["/v1/messages", "//v1/messages", "/v1/v1/messages", "/messages"])
+@pytest.mark.parametrize("below", ["/v1/messages", "//v1/messages", "/v1/v1/messages", "/v1//messages", "/messages"])
 def test_an_anthropic_base_is_what_the_sdk_takes(base_url: str, below: str) -> None:
     provider = make(base_url=base_url, format="anthropic")
     assert address(provider, f"{below}?beta=true") == "https://kimi.example/anthropic/v1/messages?beta=true"

@@ -62,7 +62,8 @@ _REFERENCES = members(
 _BETA = istr("anthropic-beta")
 _THREADS = "message-threads-"
 """Of the beta with which a request may name an answer, and go on from there: each answer is kept then."""
-_OWN_PATH = re.compile(r"(?:.*/v1)?/messages(?:/count_tokens|/batches)?/?")
+_OWN_PATH = re.compile(r"(?:.*/v1/*)?/messages(?:/count_tokens|/batches)?/?")
+_VERSIONS = re.compile(r"/+(?:v1/+)+")
 _UNVERSIONED = re.compile(r"/(?:messages(?:/count_tokens)?|models(?:/[^/?]+)?)/?(?:\?.*)?")
 _MODELS = re.compile(r"/*(?:v1/+)*models/*")
 _BATCHES = re.compile(r"/*(?:v1/+)+messages/batches(?:/[^/]+)?/?")
@@ -285,11 +286,11 @@ def _model(name: str, like: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def versioned(target: str) -> str:
     """A target with one `/v1`. Base URLs that end in a slash or in `/v1` make `//v1/messages` and `/v1/v1/messages` of
-    Claude Code's path; Vercel's AI SDK, which wants `/v1` in its base, makes `/messages` of one that Claude Code
-    takes."""
+    Claude Code's path, and with both `/v1//messages` of others'; Vercel's AI SDK, which wants `/v1` in its base, makes
+    `/messages` of one that Claude Code takes."""
+    if (versions := _VERSIONS.match(target)) is not None:
+        return "/v1/" + target[versions.end() :]
     target = "/" + target.lstrip("/")
-    while target.startswith("/v1/v1/"):
-        target = target[3:]
     return "/v1" + target if _UNVERSIONED.fullmatch(target) else target
 
 

@@ -108,7 +108,7 @@ _ITEM = re.compile(
 )
 _RUNS = re.compile(r"(?:/v1)*/evals/[^/]+/runs", re.IGNORECASE)
 _OF_EVERYBODY = ("responses", "stored_completions")
-_OWN_PATH = re.compile(r"(?:.*/(?:v1|codex))?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
+_OWN_PATH = re.compile(r"(?:.*/(?:v1|codex)/*)?/(?:responses(?:/compact)?|chat/completions|embeddings)/?")
 _MODELS = re.compile(r"/*(?:v1/+)*(?:(?:backend-api/)?codex/+(?:v1/+)*)?models/*")
 _SESSION_HEADERS = ("session_id", "session-id", "thread-id", "conversation_id", "x-codex-turn-state")
 
