@@ -48,7 +48,9 @@ _EVERY_KEYS = frozenset(
 _ORGANIZATION = ("organizations", "compliance")
 """… what a personal or a service account's key opens besides: its organization's people, keys and bills."""
 _CLOUD, _AGENTS = frozenset({"environments", "sessions"}), "managed-agents-"
-_NO_LOGIN_HELPS = {"account_on_hold": "look at https://claude.ai/restricted; when it is over, enable the account again"}
+_NO_LOGIN_HELPS = {
+    "account_on_hold": "look at https://claude.ai/restricted; when it is over, renew the login: aimux accounts refresh"
+}
 _DROP_KEY = frozenset({"x-api-key"})
 _DROP_BEARER = frozenset({"authorization"})
 _DROP_BEARER_AND_BETA = frozenset({"authorization", BETA})
