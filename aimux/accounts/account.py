@@ -30,6 +30,8 @@ REFUSED_PAUSE = 300.0
 GIVEN_UP, GIVEN_UP_AFTER = 10, 3600.0
 """Such refusals, and seconds in which there was nothing else, until it is parked: a vendor whose sign-in fails for some
 minutes must not leave each key to be enabled by hand."""
+LOGIN_ENDS_SOON = 3 * 86400.0
+"""Seconds before the end of a login from which on the account says so."""
 
 Status = Literal["healthy", "cooling", "parked", "disabled"]
 
@@ -190,6 +192,10 @@ class Account:
         trouble, remedy = self.renewer.trouble if self.renewer is not None else ("", "")
         if trouble:
             told.append(trouble)
+        ends = self.credential.login_ends_at if self.credential is not None else None
+        if not trouble and ends is not None and ends - now <= LOGIN_ENDS_SOON:
+            told.append(f"its login ends on {time.strftime('%Y-%m-%d', time.gmtime(ends))}")
+            remedy = f"log in again: aimux login {self.provider} --account {self.name}"
         return AccountState("healthy", "; ".join(told), remedy) if told else HEALTHY
 
     def _ended_for_good(self, now: float) -> AccountState | None:

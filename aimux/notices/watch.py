@@ -24,7 +24,7 @@ MARKS = (0.8, 0.95)
 SAME_RESET = 600.0
 """Seconds by which a window's reset may waver, and is the same one."""
 DAYS = (14, 3)
-"""Seconds before the end of a certificate, or of a login that can't be renewed."""
+"""Days before the end of a certificate, or of a login that can't be renewed, or not beyond it."""
 MOST_UNPRICED = 20
 """Models without a price that have a notice each: where an upstream takes any name, a client can make up thousands."""
 
@@ -138,6 +138,9 @@ class Watch:
         lasts = credential is None or (credential.renewable and (renewer is None or not renewer.refused))
         if credential is not None and not lasts and credential.expires_at is not None:
             found += _ending("credential", name, f"{name}'s login, which can't be renewed,", credential.expires_at, now)
+        elif credential is not None and credential.login_ends_at is not None:
+            what = f"{name}'s login, after which somebody has to log in again,"
+            found += _ending("credential", name, what, credential.login_ends_at, now)
         return found
 
     def _reset(self, account: str, window: LimitWindow) -> float:

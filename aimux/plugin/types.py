@@ -26,7 +26,8 @@ class Credential:
     """A parsed credential: what a request needs, and what the account's state shows. Secrets are out of its repr.
 
     `kind` is `oauth` (renewable or not), or `api_key`. `expires_at` None means that it does not say. `organization`
-    names the owner of the limits: accounts of one organization share them.
+    names the owner of the limits: accounts of one organization share them. `login_ends_at`: from then on no renewal
+    helps, and a person has to log in again; None: it does not say.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Credential:
     email: str | None = None
     plan: str | None = None
     scopes: tuple[str, ...] = ()
+    login_ends_at: float | None = None
 
     @property
     def renewable(self) -> bool:

@@ -22,6 +22,8 @@ API_KEY = "sk-ant-api"
 _ACCESS = ("accessToken", "access_token", "oauthToken", "oauth_token")
 _REFRESH = ("refreshToken", "refresh_token")
 _EXPIRES = ("expiresAt", "expires_at", "expired")
+_LOGIN_ENDS = "refreshTokenExpiresAt"
+"""About a month after the login. The vendor says it then, and no renewal moves it (realiti4/claude-swap#347)."""
 _OPENAI_KEYS = ("sk-proj-", "sk-svcacct-", "sk-admin-")
 _CODEX_FIELDS = frozenset({"OPENAI_API_KEY", "auth_mode"})
 _OWN_TYPES = ("claude", "anthropic", "oauth")
@@ -87,6 +89,7 @@ def parse(raw: bytes) -> Credential:
         email=tokens.text("emailAddress", "email"),
         plan=tokens.text("subscriptionType", "subscription_type"),
         scopes=_scopes(tokens),
+        login_ends_at=_login_ends_at(tokens) if refresh_token is not None else None,
     )
 
 
@@ -103,8 +106,9 @@ def renewed(raw: bytes, answer: dict[str, Any]) -> bytes:
     notation = holder.get(expires) if read_time(holder.get(expires)) is not None else _notation(expires)
     holder[expires] = write_time(time.time() + lifetime(answer, _ASSUMED_LIFETIME), notation)
     left = lifetime({"expires_in": answer.get("refresh_token_expires_in")}, 0)
-    if left and "refreshTokenExpiresAt" in holder:  # Claude Code reads it: nothing said must not end its login
-        holder["refreshTokenExpiresAt"] = write_time(time.time() + left, holder["refreshTokenExpiresAt"])
+    if left and _LOGIN_ENDS in holder:  # Claude Code reads it: nothing said must not end its login, or prolong it
+        ends = time.time() + left
+        holder[_LOGIN_ENDS] = write_time(min(ends, _login_ends_at(tokens) or ends), holder[_LOGIN_ENDS])
     granted = answer.get("scope")
     # Claude Code takes its login for none without them, and may have left them out itself at its last renewal.
     known = isinstance(holder.get("scopes"), list) or (holder is document.get("claudeAiOauth"))
@@ -128,6 +132,8 @@ def from_login(answer: dict[str, Any], scopes: tuple[str, ...]) -> bytes:
         "expiresAt": write_time(time.time() + lifetime(answer, _ASSUMED_LIFETIME), _notation("expiresAt")),
         "scopes": granted.split() if isinstance(granted, str) else list(scopes),
     }
+    if left := lifetime({"expires_in": answer.get("refresh_token_expires_in")}, 0):
+        holder[_LOGIN_ENDS] = write_time(time.time() + left, _notation("expiresAt"))
     document = {"claudeAiOauth": holder}
     _owner(ClaudeTokens(document, holder, "accessToken"), answer)
     return json.dumps(document, indent=2).encode()
@@ -203,6 +209,11 @@ def _limits_owner(tokens: ClaudeTokens) -> str | None:
     member = tokens.text("accountUuid", "account_uuid", "account_id")
     seats = tokens.text("subscriptionType", "subscription_type") in {"team", "enterprise"}
     return f"{organization}/{member}" if organization and member and seats else organization
+
+
+def _login_ends_at(tokens: ClaudeTokens) -> float | None:
+    ends = read_time(tokens.holder.get(_LOGIN_ENDS))
+    return ends if ends is not None and ends > 0 else None
 
 
 def _scopes(tokens: ClaudeTokens) -> tuple[str, ...]:

@@ -135,6 +135,20 @@ async def test_a_login_that_can_not_be_renewed_is_told_before_its_end(start: Sta
         assert f"can't be renewed, {verb} on " in aimux.app.notices.recent[-1].message
 
 
+async def test_the_end_of_a_login_is_told_however_long_its_token_lasts(start: Start) -> None:
+    """realiti4/claude-swap#347: a month after it was made, and nobody was told before."""
+    aimux = await start()
+    now = time.time()
+    login = Credential("oauth", "t", refresh_token="r", expires_at=now + 3600, login_ends_at=now + 13 * 86400)
+    aimux.account().publish(login, now)
+    assert look(aimux) == [("credential", "plain/default")]
+    assert "has to log in again, ends on " in aimux.app.notices.recent[-1].message
+    assert aimux.account().state(now).reason == ""
+    soon = aimux.account().state(now + 11 * 86400)
+    assert (soon.status, soon.reason[:17]) == ("healthy", "its login ends on")
+    assert soon.remedy == "log in again: aimux login plain --account default"
+
+
 async def test_each_mark_before_an_end_is_told_once(start: Start) -> None:
     aimux = await start()
     ends = time.time() + 20 * 86400

@@ -128,6 +128,8 @@ def test_claude_codes_end_of_a_login_moves_only_where_the_answer_says_when(claud
     assert end(_renew(claude, before, ANSWER | {"refresh_token_expires_in": told})) == end(before)
     moved = end(_renew(claude, before, ANSWER | {"refresh_token_expires_in": 3600}))
     assert moved / 1000 == pytest.approx(time.time() + 3600, abs=60)
+    assert end(_renew(claude, before, ANSWER | {"refresh_token_expires_in": 9 * 365 * 86400})) == end(before)
+    assert claude.parse_credential(before).login_ends_at == end(before) / 1000
 
 
 def test_a_renewal_asks_as_claude_code_does(claude: Claude) -> None:
@@ -247,6 +249,13 @@ def test_the_sign_in_address_is_claude_codes(claude: Claude) -> None:
         "state": "st",
     }
     assert claude.redirect_uri("loopback", 4711) == "http://localhost:4711/callback"
+
+
+async def test_a_login_keeps_when_it_ends(claude: Claude, now: float) -> None:
+    http = ScriptedHttp(reply(ANSWER | {"refresh_token_expires_in": 30 * 86400}))
+    raw = await claude.exchange(http, code="c", state="s", verifier="v", redirect_uri="http://x")
+    assert json.loads(raw)["claudeAiOauth"]["refreshTokenExpiresAt"] == int((now + 30 * 86400) * 1000)
+    assert claude.parse_credential(raw).login_ends_at == int(now + 30 * 86400)
 
 
 async def test_an_exchange_sends_the_state_and_writes_claude_codes_format(claude: Claude, now: float) -> None:
