@@ -11,10 +11,12 @@ from aimux.accounts.sealing import Sealer
 from aimux.accounts.vault import (
     ACCOUNT_NAME,
     BESIDE,
+    ROTATED,
     SPARE,
     Away,
     Conflict,
     Missing,
+    Unreadable,
     Vault,
     VaultError,
     check_new,
@@ -70,7 +72,13 @@ class DatabaseVault(Vault):
         if expect is None:
             check_new(account, file_name)
         async with self._locked(where), self._writing() as connection:
-            current = await self._read(connection, where, update=True)
+            try:
+                current = await self._read(connection, where, update=True)
+            except Unreadable:
+                if expect is not None or not detach:
+                    raise
+                current = None
+                await self._delete(connection, (instance, account, file_name + ROTATED))  # as little to be read
             if current == raw:
                 return  # a commit that came through though its answer was lost
             if current != expect:

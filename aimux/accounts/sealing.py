@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from aimux.accounts.vault import VaultError
+from aimux.accounts.vault import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,19 +30,20 @@ class Sealer:
         return nonce + self._ciphers[self.current].encrypt(nonce, raw, place.encode())
 
     def open(self, sealed: bytes, key: str, place: str) -> bytes:
-        """Raises VaultError if the key is missing, or if this was sealed elsewhere or changed since."""
+        """Raises Unreadable if the key is missing, or if this was sealed elsewhere or changed since."""
         from cryptography.exceptions import InvalidTag
 
         cipher = self._ciphers.get(key)
         if cipher is None:
-            raise VaultError(
+            raise Unreadable(
                 f"the credential of {place} is encrypted with another key",
-                remedy="set that one as database.encryption_key, or list it in database.old_encryption_keys",
+                remedy="set that one as database.encryption_key, or list it in database.old_encryption_keys; if it is"
+                " lost, log in again",
             )
         try:
             return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], place.encode())
         except (InvalidTag, ValueError):  # the latter: cut short
-            raise VaultError(f"the credential of {place} was changed in the database", remedy="log in again") from None
+            raise Unreadable(f"the credential of {place} was changed in the database", remedy="log in again") from None
 
 
 def key_id(key: bytes) -> str:

@@ -31,6 +31,10 @@ class Missing(VaultError):
     """There is no such credential."""
 
 
+class Unreadable(VaultError):
+    """The credential can't be decrypted. Only a person's new login may take its place."""
+
+
 class Unsafe(VaultError):
     """Others can read the credential, and the file isn't in a folder of ours."""
 
@@ -61,7 +65,7 @@ class Vault(Protocol):
         ...
 
     async def read(self, instance: str, account: str, file_name: str) -> bytes:
-        """Raises Missing, Unsafe."""
+        """Raises Missing, Unsafe, Unreadable."""
         ...
 
     async def write(
@@ -70,7 +74,7 @@ class Vault(Protocol):
         """Compare and swap: `expect` is what the writer last read, None that nothing was there. Raises Conflict.
 
         `detach`: a person's new login. One that is shared with another program stays as it is there, and the account
-        gets its own; a spare, which is of the login before, is deleted.
+        gets its own; a spare, which is of the login before, is deleted. With None it replaces one that is Unreadable.
         """
         ...
 

@@ -10,12 +10,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from aimux.accounts import Missing, VaultError
+from aimux.accounts import AccountPool, Missing, PoolOptions, VaultError
 from aimux.accounts.database_vault import DatabaseVault
 from aimux.accounts.sealing import Sealer, key_id
+from aimux.accounts.vault import ROTATED, SPARE, Unreadable
+from aimux.control.api.saving import Wanted, save
 from aimux.storage import Database
 from aimux.storage.schema.accounts import credentials
-from tests.accounts.support import FILE
+from tests.accounts.support import FILE, Clock, TokenServer, credential_file, provider
 from tests.postgresql import Server
 
 OLD, NEW = bytes(32), bytes(range(32))
@@ -73,6 +75,32 @@ async def test_without_the_right_key_it_says_which_setting_and_is_left_alone(dat
         assert not isinstance(caught.value, Missing)
     assert await stranger.seal_anew() == 0
     assert await DatabaseVault(database, [OLD]).read("demo", "a", FILE) == b"one"
+
+
+async def test_where_the_key_is_lost_a_login_can_be_saved_in_its_place(
+    database: Database, server: TokenServer, clock: Clock
+) -> None:
+    await DatabaseVault(database, [OLD]).write("demo", "a", FILE, credential_file(), expect=None)
+    vault = DatabaseVault(database, [NEW])
+    pool = AccountPool(provider(), vault, server, options=PoolOptions(clock=clock))
+    await pool.load()
+    assert pool.accounts["a"].credential is None
+    account = await save(vault, pool, credential_file("access-1"), Wanted("a", replace=True))
+    assert (account.name, account.credential is None) == ("a", False)
+    await pool.close()
+
+
+async def test_where_the_key_is_lost_a_new_login_takes_its_place(database: Database) -> None:
+    """As the remedy says; only a person's own: whoever renews one leaves it alone."""
+    files = (FILE, FILE + SPARE, FILE + ROTATED)
+    for file in files:
+        await DatabaseVault(database, [OLD]).write("demo", "a", file, b"one", expect=None)
+    vault = DatabaseVault(database, [NEW])
+    with pytest.raises(Unreadable, match="if it is lost, log in again"):
+        await vault.write("demo", "a", FILE, b"x", expect=None)
+    await vault.write("demo", "a", FILE, b"two", expect=None, detach=True)
+    assert await vault.read("demo", "a", FILE) == b"two"
+    assert [row["file_name"] for row in await rows(database)] == [FILE]
 
 
 @pytest.mark.parametrize("change", ["sealed", "account"])

@@ -51,6 +51,7 @@ def test_postgresql_is_a_profile_and_only_then_waited_for(tmp_path: Path) -> Non
     assert database["profiles"] == ["postgresql"]
     assert aimux["depends_on"] == {"postgresql": {"condition": "service_healthy", "required": False}}
     assert database["volumes"][0].partition(":")[0] in COMPOSE["volumes"]
+    assert database["environment"]["POSTGRES_INITDB_ARGS"] == "--encoding=UTF8 --locale=C"  # as the tests' own server
     # What the file's head says is what aimux takes, and leads to that service, its user and its database.
     told = dict(re.findall(r"(AIMUX_\w+)=(\S+)", FILE.read_text()))
     key = {"AIMUX_DATABASE__ENCRYPTION_KEY": "0" * 64}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aimux.accounts.credentials import parse_credential
 from aimux.accounts.twins import same_login
-from aimux.accounts.vault import DEFAULT, Conflict, Missing
+from aimux.accounts.vault import DEFAULT, Conflict, Missing, Unreadable
 from aimux.control.api.problems import Refused
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def save(vault: Vault, pool: AccountPool, raw: bytes, wanted: Wanted) -> A
         _refuse_taken(pool, name, wanted)
         try:
             before = await vault.read(instance, name, file_name)
-        except Missing:
+        except (Missing, Unreadable):
             before = None
         try:
             await vault.write(instance, name, file_name, raw, expect=before, detach=True)
