@@ -100,6 +100,7 @@ class Compatible(Provider):
     Settings: ClassVar[type[ProviderSettings]] = CompatibleSettings
     settings: CompatibleSettings
     encoded_slashes = True
+    takes_packed = False
     hidden_headers = frozenset({"anthropic-organization-id", "openai-organization", "openai-project"})
 
     def __init__(self, settings: ProviderSettings, *, instance: str | None = None) -> None:

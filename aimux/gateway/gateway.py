@@ -20,6 +20,7 @@ from aimux.gateway.epoch import NO_BODY, Admitted, Epoch, asks_for_stream, path_
 from aimux.gateway.exposed_tokens import WITHHELD, exposed
 from aimux.gateway.guesses import NotLookedAt, slowed_down
 from aimux.gateway.handshakes import handshake
+from aimux.gateway.large_bodies import plain
 from aimux.gateway.limiting import Limiting, states
 from aimux.gateway.meter_feed import MeterFeed, show_request
 from aimux.gateway.open_requests import OpenRequests
@@ -248,6 +249,8 @@ class Gateway:
             call.eligibility = self.limiting.admit(record, admitted, raw, there)
         if skimmed is not None and any(target.model is not None for target in call.targets):
             call.body = body = await request.turn.apart(skimmed.changeable(body))
+        elif body.encoding and not all(target.route.provider.takes_packed for target in call.targets):
+            call.body = body = await request.turn.apart(plain(body))
         patience = setup.patience(streamed=upgrade is not None or asks_for_stream(body))
         if head.method == "GET" and upgrade is None and not call.shared and self.storage.lists(admitted):
             found = await self.storage.own_list(call, setup.cors, partial(self._attempt, patience=patience))

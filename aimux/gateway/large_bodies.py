@@ -80,22 +80,25 @@ class Skimmed:
 
     async def changeable(self, body: Body) -> Large:
         """The body, readied for another model. GatewayError 413 if it unpacks to too much, 400 if not at all."""
-        if not body.encoding:
-            return Large(body.raw, self._outline.spans)
-        pieces: list[bytes] = []
-        try:
-            await through(map(pieces.append, unpacked(body.raw, body.encoding, _most(body))))
-        except TooLarge as error:
-            raise GatewayError(
-                ErrorKind.TOO_LARGE, f"The request's body {error}; send it uncompressed.", retry=False
-            ) from None
-        except DecodeError:
-            raise GatewayError(
-                ErrorKind.BAD_REQUEST,
-                "The request's body can't be unpacked as its Content-Encoding says; send it uncompressed.",
-                retry=False,
-            ) from None
-        return Large(b"".join(pieces), self._outline.spans)
+        return Large((await plain(body)).raw if body.encoding else body.raw, self._outline.spans)
+
+
+async def plain(body: Body) -> Body:
+    """A compressed body, unpacked. GatewayError 413 if it unpacks to too much, 400 if not at all."""
+    pieces: list[bytes] = []
+    try:
+        await through(map(pieces.append, unpacked(body.raw, body.encoding, _most(body))))
+    except TooLarge as error:
+        raise GatewayError(
+            ErrorKind.TOO_LARGE, f"The request's body {error}; send it uncompressed.", retry=False
+        ) from None
+    except DecodeError:
+        raise GatewayError(
+            ErrorKind.BAD_REQUEST,
+            "The request's body can't be unpacked as its Content-Encoding says; send it uncompressed.",
+            retry=False,
+        ) from None
+    return Body(b"".join(pieces))
 
 
 def is_large(body: Body) -> bool:

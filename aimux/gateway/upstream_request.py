@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aimux.front.bounds import HEAD_TOO_LARGE, MAX_HEAD
 from aimux.gateway.headers import to_upstream
-from aimux.http.head import clean
+from aimux.http.head import CONTENT_ENCODING, clean
 from aimux.http.websocket import HANDSHAKE_HEADERS
 from aimux.plugin.errors import ErrorKind, GatewayError
 from aimux.redaction import mask_error
@@ -58,8 +58,8 @@ def _head(call: Call, body: Body, route: Route, credential: Credential, account:
     replaced = {name.lower(): value for name, value in upstream.set_headers.items()} | route.extra_headers
     keys = {admitted.route.provider.key_header, route.provider.key_header}
     dropped = upstream.drop_headers | route.dropped.names | keys
-    if body is not call.body:
-        dropped |= {"content-encoding"}  # its model was changed, and it is no longer compressed
+    if not body.encoding and CONTENT_ENCODING in admitted.head.headers:
+        dropped |= {CONTENT_ENCODING}  # it is no longer compressed: its model was changed, or the upstream wants that
     if call.upgrade is not None:
         dropped |= HANDSHAKE_HEADERS
     if account and (echoed := route.provider.echoed_header):

@@ -169,6 +169,9 @@ class Provider:
     encoded_slashes: ClassVar[bool] = False
     """Whether a path may hold `%2F`: the ids of its models have slashes, and SDKs encode them."""
 
+    takes_packed: ClassVar[bool] = True
+    """Whether the upstream takes compressed bodies of requests (`Content-Encoding`); else these are sent unpacked."""
+
     def list_models(self, request: RequestHead, answer: bytes, names: Mapping[str, str]) -> bytes | None:
         """The list of models with `names` in it, or one of them that is asked for by itself; None if this is another
         request, or `answer` may pass as it is.

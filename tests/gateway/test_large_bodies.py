@@ -64,6 +64,36 @@ async def test_what_is_not_changed_goes_up_as_it_came(start: Start, upstream: Up
     assert body_of(upstream.requests[0]) == PACKED[coding](raw)
 
 
+@pytest.mark.parametrize(
+    "raw", [b'{"model": "other"}', large(model="other"), b"no JSON"], ids=["small", "large", "text"]
+)
+@pytest.mark.parametrize("coding", PACKED)
+async def test_an_upstream_that_takes_nothing_packed_gets_it_unpacked(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, coding: str, raw: bytes
+) -> None:
+    monkeypatch.setattr(Plain, "takes_packed", False)
+    aimux = await start()
+    for _ in range(2):
+        assert status_of(await ask(aimux, raw, coding)) == 200
+    for sent in upstream.requests:
+        assert body_of(sent) == raw
+        assert b"content-encoding" not in sent.lower()
+    broken = await aimux.send(request(body=b"broken", headers="Content-Encoding: gzip\r\n"))
+    assert status_of(broken) == 400
+    assert b"can't be unpacked as its Content-Encoding says" in broken
+
+
+@pytest.mark.parametrize("coding", PACKED)
+async def test_what_was_unpacked_for_another_model_is_not_called_packed_where_the_model_stays(
+    start: Start, upstream: Upstream, coding: str
+) -> None:
+    aimux = await start(models={"alias": [{"provider": "plain"}, {"provider": "plain", "model": "real"}]})
+    raw = large(model="alias")
+    assert status_of(await ask(aimux, raw, coding)) == 200
+    assert body_of(upstream.requests[0]) == raw
+    assert b"content-encoding" not in upstream.requests[0].lower()
+
+
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "snappy"])
 async def test_what_can_not_be_unpacked_is_no_matter_of_its_size(start: Start, upstream: Upstream, coding: str) -> None:
     """A client says of a 413 that the conversation is too long."""

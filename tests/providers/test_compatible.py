@@ -43,6 +43,10 @@ def test_an_openai_base_is_what_the_sdk_takes(base_url: str, address_of_chat: st
     assert address(make(base_url=base_url), target) == address_of_chat
 
 
+def test_its_servers_take_no_packed_bodies() -> None:
+    assert not make(base_url="https://a.example").takes_packed
+
+
 @pytest.mark.parametrize("base_url", ["https://kimi.example/anthropic", "https://kimi.example/anthropic/v1/messages"])
 @pytest.mark.parametrize("below", ["/v1/messages", "//v1/messages", "/v1/v1/messages", "/v1//messages", "/messages"])
 def test_an_anthropic_base_is_what_the_sdk_takes(base_url: str, below: str) -> None:
