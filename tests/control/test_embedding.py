@@ -86,7 +86,7 @@ async def test_below_a_prefix_of_another_application(outer: str, caplog: pytest.
             assert "content-security-policy" not in answer.headers
         async with session.get("/ai/nothing") as answer:
             assert answer.status == 404
-            assert "Mounts: /claude, /chatgpt" in await answer.text()
+            assert "base URL of a client has a mount in it. Mounts: /claude, /chatgpt" in await answer.text()
         async with session.get(URL(f"{outer}/ai/claude/%2e%2e/health", encoded=True)) as answer:
             assert answer.status == 400
             assert "target is not acceptable" in await answer.text()

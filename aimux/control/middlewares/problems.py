@@ -94,7 +94,8 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refused:
             # The vendors' SDKs get here by a base URL without its mount: they look for `error` in the body.
             mounts = control_of(request).gateway.setup.mounts.mounts
             listed = ", ".join(mount.prefix or "/" for mount in mounts) or "none"
-            return Refused(404, "not-found", f"Nothing is served at this path. Mounts: {listed}.", headers=_VENDORS)
+            told = f"Nothing is served at this path; the base URL of a client has a mount in it. Mounts: {listed}."
+            return Refused(404, "not-found", told, headers=_VENDORS)
         case web.HTTPMethodNotAllowed():
             methods = ", ".join(sorted(error.allowed_methods))
             return Refused(405, "method", f"This path answers {methods}.", headers={"allow": methods})
