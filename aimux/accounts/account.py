@@ -194,7 +194,8 @@ class Account:
             told.append(trouble)
         ends = self.credential.login_ends_at if self.credential is not None else None
         if not trouble and ends is not None and ends - now <= LOGIN_ENDS_SOON:
-            told.append(f"its login ends on {time.strftime('%Y-%m-%d', time.gmtime(ends))}")
+            verb = "ends" if ends > now else "ended"
+            told.append(f"its login {verb} on {time.strftime('%Y-%m-%d', time.gmtime(ends))}")
             remedy = f"log in again: aimux login {self.provider} --account {self.name}"
         return AccountState("healthy", "; ".join(told), remedy) if told else HEALTHY
 

@@ -147,6 +147,7 @@ async def test_the_end_of_a_login_is_told_however_long_its_token_lasts(start: St
     soon = aimux.account().state(now + 11 * 86400)
     assert (soon.status, soon.reason[:17]) == ("healthy", "its login ends on")
     assert soon.remedy == "log in again: aimux login plain --account default"
+    assert aimux.account().state(now + 14 * 86400).reason.startswith("its login ended on ")
 
 
 async def test_each_mark_before_an_end_is_told_once(start: Start) -> None:

@@ -75,7 +75,7 @@ class Account(Body):
     organization: str | None = Field(description="Who owns the limits: accounts with the same one share them.")
     status: Literal["healthy", "cooling", "parked", "disabled"]
     reason: str = Field(
-        description="Why it has that status; of a healthy one, which models are limited, and why it can't be renewed."
+        description="Why it has that status; of a healthy one, limited models and what is wrong with its login."
     )
     remedy: str = Field(description="What a person can do about it.")
     until: datetime | None = Field(description="When a cooling account is free.")
