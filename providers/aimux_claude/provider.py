@@ -228,9 +228,10 @@ class Claude(Provider):
         return limits.is_paid(headers)
 
     def meter(self, request: RequestHead, status: int, headers: Headers) -> Meter | None:
-        if request.path.lower().endswith("/chat/completions"):  # a key opens Anthropic's layer for OpenAI's SDKs, too
-            return openai.meter(request, status, headers)
-        return anthropic.meter(request, status, headers)
+        meter = anthropic.meter(request, status, headers)
+        if (meter is None or not meter.consumes) and plain_path(request.path).lower().endswith("/chat/completions"):
+            return openai.meter(request, status, headers)  # a key opens Anthropic's layer for OpenAI's SDKs, too
+        return meter
 
     # --- aimux's own limits ------------------------------------------------------------------------------------------
 
