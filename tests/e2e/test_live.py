@@ -140,7 +140,7 @@ async def test_a_proxy_that_spoils_it(
         "/claude with no token",
         "/claude with a vendor's token",
     }
-    assert "the handshake gets" in problems["/chatgpt websocket"], "it passes no Upgrade either"
+    assert "/chatgpt websocket" not in problems, "it passes no Upgrade either, and Codex is told so by a 426"
 
 
 async def test_a_proxy_that_keeps_answers_back(gateway: tuple[Simulator, Aimux, Path]) -> None:
@@ -153,6 +153,8 @@ async def test_a_proxy_that_keeps_answers_back(gateway: tuple[Simulator, Aimux, 
 
 async def test_a_proxy_with_answers_of_its_own(gateway: tuple[Simulator, Aimux, Path]) -> None:
     def before(request: web.BaseRequest) -> web.StreamResponse | None:
+        if "sec-websocket-key" in request.headers:
+            return web.Response(status=400)
         if "authorization" not in request.headers and "x-api-key" not in request.headers:
             return web.Response(status=401, text="<html>Who are you?</html>")
         if int(request.headers.get("content-length", 0)) > 1024 * 1024:
@@ -163,6 +165,7 @@ async def test_a_proxy_with_answers_of_its_own(gateway: tuple[Simulator, Aimux, 
         problems = await found(url)
     assert "not in the format of the vendor's clients" in problems["/claude with no token"]
     assert "client_max_body_size" in problems["/chatgpt large request"]
+    assert "the handshake gets 400" in problems["/chatgpt websocket"]
 
 
 async def test_a_proxy_without_one_of_the_forms(gateway: tuple[Simulator, Aimux, Path]) -> None:
