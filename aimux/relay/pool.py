@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from yarl import URL
 
-from aimux.http.tls import connect
+from aimux.http.tls import connect, trusting
 from aimux.relay.connection import Connection
 from aimux.relay.errors import ConnectError, ConnectTimeout, ReadError, StaleConnection
 from aimux.relay.exchange import Exchange
 from aimux.relay.liveness import is_unheard, notice_when_gone
 from aimux.relay.proxy import UnusableProxy, open_tunnel, proxy_for, reason
-from aimux.relay.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

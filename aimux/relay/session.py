@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from aimux.http.head_reader import MAX_INTERIM
-from aimux.relay.trust import trusting
+from aimux.http.tls import trusting
 
 _TRUST = trusting()  # with the import, and its thread: it reads hundreds of certificates
 

@@ -40,6 +40,7 @@ async def test_a_kill_loses_the_last_second_at_most_and_doubles_nothing(sim: Sim
         earlier = set(load.answered)
         async with serving(folder, config) as aimux, under_load(aimux, load):
             await asyncio.sleep(random.uniform(1.1, 1.9))
+            await asyncio.sleep(load.late)  # as much as is allowed for below
             killed = time.monotonic()
             await aimux.stop(signal.SIGKILL)
         fresh = load.answered.keys() - earlier
@@ -51,7 +52,7 @@ async def test_a_kill_loses_the_last_second_at_most_and_doubles_nothing(sim: Sim
     found = kept(folder)
     lost = {own: round(must[own], 2) for own in must.keys() - found.keys()}
     assert lost == {}, "seconds between an answer and the kill"
-    assert len(must) > KILLS, "of most that were answered on a busy machine it can't be told"
+    assert len(must) > 5 * KILLS
     assert [own for own, times in found.items() if times > 1] == []
     with closing(sqlite3.connect(folder / "state" / "aimux.db")) as connection:
         (counted,) = connection.execute("SELECT sum(requests) FROM usage_hours WHERE key = 0").fetchone()

@@ -88,7 +88,7 @@ async def test_until_the_first_answer_it_imports_what_the_mounts_take(sim: Simul
         assert streamed.status == 200
         lines = [line for line in aimux.stderr if line.startswith("import time:")]
         loaded = {line.rpartition("|")[2].strip() for line in lines}
-        assert len(loaded) <= 663, sorted(loaded)
+        assert len(loaded) <= 661, sorted(loaded)
         late = {"aiohttp", "cryptography", "genai_prices", "jinja2", "prometheus_client", "rich", "sqlalchemy"}
         assert not late & loaded
         assert not {name for name in loaded if name.startswith(("aimux.control.api", "aimux.control.dashboard"))}

@@ -17,7 +17,6 @@ from aimux.plugin.formats.openai_meters import (
     OpenAIAnswer,
     ResponsesStream,
 )
-from aimux.plugin.formats.openai_strangers import stranger_meter
 from aimux.plugin.formats.openai_usage import BEGINS, told_over
 from aimux.plugin.meters import Meter, StoredAnswer
 from aimux.plugin.provider import ErrorAnswer
@@ -211,6 +210,8 @@ def meter(
         return stored(request, status, headers)
     if not path.endswith(_METERED):
         path = plain_path(path).lower()
+        from aimux.plugin.formats.openai_strangers import stranger_meter  # few ask any of them
+
         stranger = stranger_meter(path, media_type(headers.get("content-type", "")))
         if stranger is not None:
             return stranger

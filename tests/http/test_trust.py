@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from aimux.relay.trust import trusting
+from aimux.http.tls import trusting
 
 NOW = dt.datetime.now(dt.UTC)
 default = ssl.create_default_context
